@@ -1,0 +1,116 @@
+"""Where PostgreSQL runs: one small Protocol, three implementations beside this file.
+
+The migrator is given a `Server` and knows nothing else about where it lives. Everything that can be
+asked over a connection is asked by `infra.db.database` with psycopg; a server is only asked for what
+a connection cannot do: where it answers, starting and stopping it, and running the programs that
+belong to it (psql, pg_dump, pg_restore).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from infra.db.errors import ServerError
+    from infra.db.servers.process import Process
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where clients on this machine reach the server.
+
+    Attributes:
+        host: a name or an IP address.
+        port: a TCP port.
+
+    """
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the server that answered a connection says of itself.
+
+    Attributes:
+        address: its own IP address as it sees it (`inet_server_addr()`), empty on a socket.
+        system_identifier: of its data directory (`pg_control_system()`), cloned with a volume.
+        started_at: `pg_postmaster_start_time()` as text, to the microsecond.
+
+    """
+
+    address: str
+    system_identifier: str
+    started_at: str
+
+
+class Server(Protocol):
+    """A PostgreSQL server that this machine can use.
+
+    Attributes:
+        kind: `docker`, `embedded` or `external`, as in the JSON output.
+
+    """
+
+    kind: str
+
+    def place(self) -> str:
+        """Where it is, in words for the summary: `container infra-postgres-1`, `.postgres/`."""
+
+    def address(self) -> Address | None:
+        """Where it answers now; None when it is there but stopped, or not there. Starts nothing, creates nothing."""
+
+    def exists(self) -> bool:
+        """Tell whether it was ever created: a stopped server exists, and its data with it."""
+
+    def start(self, tell: Callable[[str], None]) -> Address:
+        """Find it, or create and start it; does not wait until it is ready.
+
+        Args:
+            tell: called with a short line for each step that takes time.
+
+        Raises:
+            ServerError: with the words for what went wrong.
+
+        """
+
+    def trouble(self) -> ServerError | None:
+        """Asked a few times a second while waiting for readiness: has it died? Cheap."""
+
+    def explain(self, error: ServerError) -> ServerError:
+        """Return the error with what only this server knows about it (a volume made with another password, ...)."""
+
+    def verify(self, identity: Identity) -> None:
+        """Raise ServerError when whoever answered the connection is not this server."""
+
+    def execute(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        *,
+        folder: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start one of the server's own client programs, connected by PG* variables as the configured user.
+
+        Args:
+            program: `psql`, `pg_dump` or `pg_restore`.
+            arguments: without any connection argument and without any secret.
+            folder: a folder of this machine whose files the program finds in its current directory.
+            env: further environment variables (PGAPPNAME, PGOPTIONS, ...).
+
+        Raises:
+            ServerError: when the program cannot be started.
+
+        """
+
+    def stop(self) -> bool:
+        """Stop it and keep its data; False when it was not running."""
+
+    def destroy(self) -> list[str]:
+        """Stop it and delete its data; the names of what was deleted."""

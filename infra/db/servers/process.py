@@ -1,0 +1,114 @@
+"""A program that runs beside us: its output as it comes, its exit code when it has ended."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import queue
+import subprocess
+import threading
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+CHUNK = 65536  # bytes; a pipe's usual size on Linux
+
+
+class Process(Protocol):
+    """A started program. Its standard input is empty, always (see the design: nothing depends on half-closing)."""
+
+    def sources(self) -> Sequence[Iterator[tuple[str, bytes]]]:
+        """Blocking iterators of (`stdout` or `stderr`, bytes), each to be drained by a thread of its own."""
+
+    def wait(self) -> int:
+        """Return the exit code, after the output has ended."""
+
+
+class LocalProcess:
+    """A program of this machine."""
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], folder: Path | None) -> None:
+        """Start it in a process group of its own, so that a terminal's Ctrl-C reaches only us and we cancel in order."""
+        own_group = subprocess.CREATE_NEW_PROCESS_GROUP if os.name == "nt" else 0
+        self._popen = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **env},
+            cwd=folder,
+            creationflags=own_group,
+            start_new_session=os.name != "nt",
+        )
+
+    def sources(self) -> Sequence[Iterator[tuple[str, bytes]]]:
+        """Both pipes."""
+        out, err = cast("BinaryIO", self._popen.stdout), cast("BinaryIO", self._popen.stderr)
+        return [_read("stdout", out), _read("stderr", err)]
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        return self._popen.wait()
+
+
+def _read(name: str, pipe: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    with pipe:
+        while chunk := os.read(pipe.fileno(), CHUNK):
+            yield name, chunk
+
+
+def chunks(process: Process, *, tick: float) -> Iterator[tuple[str, bytes] | None]:
+    """Yield the process's output as it comes, and None after each `tick` seconds of silence.
+
+    Reading happens in threads, so that the caller keeps its hands free: for Ctrl-C on every platform,
+    and for looking at the server while the program is quiet.
+
+    Raises:
+        Exception: whatever a source raised, in the caller's thread.
+
+    """
+    waiting: queue.Queue[tuple[str, bytes] | BaseException | None] = queue.Queue(maxsize=64)
+
+    def drain(source: Iterator[tuple[str, bytes]]) -> None:
+        try:
+            for item in source:
+                waiting.put(item)
+            waiting.put(None)
+        except Exception as error:  # noqa: BLE001 - it is raised again where somebody can handle it
+            waiting.put(error)
+
+    sources = process.sources()
+    for source in sources:
+        threading.Thread(target=drain, args=(source,), daemon=True).start()
+    open_ends = len(sources)
+    while open_ends:
+        try:
+            item = waiting.get(timeout=tick)
+        except queue.Empty:
+            yield None
+            continue
+        if isinstance(item, BaseException):
+            raise item
+        if item is None:
+            open_ends -= 1
+        else:
+            yield item
+
+
+def lines(process: Process, *, tick: float = 0.25) -> Iterator[tuple[str, str] | None]:
+    """Yield (`stdout` or `stderr`, line without its end) as UTF-8 text, and None at each quiet tick."""
+    decoders = {name: codecs.getincrementaldecoder("utf-8")(errors="replace") for name in ("stdout", "stderr")}
+    rest = {"stdout": "", "stderr": ""}
+    for item in chunks(process, tick=tick):
+        if item is None:
+            yield None
+            continue
+        name, data = item
+        *whole, rest[name] = (rest[name] + decoders[name].decode(data)).split("\n")
+        for line in whole:
+            yield name, line.removesuffix("\r")
+    for name, left in rest.items():
+        if left:
+            yield name, left
