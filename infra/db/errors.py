@@ -76,3 +76,17 @@ class Interrupted(ToolError):  # noqa: N818
     """Somebody pressed Ctrl-C or sent SIGTERM."""
 
     exit_code = 130
+
+
+class SettingsError(UsageError):
+    """One or more settings make no sense."""
+
+    def __init__(self, problems: list[str]) -> None:
+        """List them all, so that they can be mended in one go."""
+        count = "One setting does" if len(problems) == 1 else f"{len(problems)} settings do"
+        super().__init__(
+            f"{count} not make sense.",
+            where="\n".join(f"  {problem}" for problem in problems),
+            consequence="Nothing was started or changed.",
+            next="Mend them in the environment or in .env; .env.example documents every setting.",
+        )

@@ -30,14 +30,24 @@ class LocalProcess:
     """A program of this machine."""
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], folder: Path | None) -> None:
-        """Start it in a process group of its own, so that a terminal's Ctrl-C reaches only us and we cancel in order."""
+        """Start it in a process group of its own, so that a terminal's Ctrl-C reaches only us and we cancel in order.
+
+        Args:
+            argv: the program and its arguments; no secret belongs here.
+            env: its whole environment.
+            folder: its current directory.
+
+        Raises:
+            OSError: when it cannot be started.
+
+        """
         own_group = subprocess.CREATE_NEW_PROCESS_GROUP if os.name == "nt" else 0
         self._popen = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **env},
+            env=env,
             cwd=folder,
             creationflags=own_group,
             start_new_session=os.name != "nt",
