@@ -120,7 +120,7 @@ def duration(text: str) -> str:
     """
     if not DURATION.fullmatch(text):
         raise ValueError("is not a duration; write 500ms, 5s or 2min (0 waits for ever)")
-    return text
+    return text.replace(" ", "")
 
 
 def _count(text: str) -> int:

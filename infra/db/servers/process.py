@@ -6,6 +6,7 @@ import codecs
 import os
 import queue
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
@@ -41,7 +42,7 @@ class LocalProcess:
             OSError: when it cannot be started.
 
         """
-        own_group = subprocess.CREATE_NEW_PROCESS_GROUP if os.name == "nt" else 0
+        own_group = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
         self._popen = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -50,7 +51,7 @@ class LocalProcess:
             env=env,
             cwd=folder,
             creationflags=own_group,
-            start_new_session=os.name != "nt",
+            start_new_session=sys.platform != "win32",
         )
 
     def sources(self) -> Sequence[Iterator[tuple[str, bytes]]]:

@@ -1,0 +1,89 @@
+"""The history table: its SQL, its rows as values, its fingerprint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+TABLE = "public.schema_migrations"
+
+# `running` is only ever seen for a file without a transaction: it is recorded before it starts, because
+# nothing can roll its statements back.
+CREATE = f"""\
+CREATE TABLE IF NOT EXISTS {TABLE} (
+  version     text        NOT NULL PRIMARY KEY,
+  name        text        NOT NULL,
+  status      text        NOT NULL CHECK (status IN ('applied', 'baseline', 'running', 'failed')),
+  checksum    text        NOT NULL,
+  sql         text,
+  down_sql    text,
+  applied_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+  applied_by  text        NOT NULL DEFAULT session_user,
+  duration_ms integer
+);
+COMMENT ON TABLE {TABLE} IS 'What invoke migrate has applied here; written in the transaction of each file.';
+"""
+COLUMNS = ("version", "name", "status", "checksum", "sql", "down_sql", "applied_at", "applied_by", "duration_ms")
+
+# The same expression is asked for when the plan is made, under the lock, and after each file. XOR needs no
+# order, so one scan does; hashtextextended is stable within a server, which is all that is compared.
+ROW_HASH = "hashtextextended(version || '/' || status || '/' || checksum, 0)"
+DIGEST = f"(SELECT coalesce(bit_xor({ROW_HASH}), 0) FROM {TABLE})"
+
+READ = (
+    f"SELECT version, name, status, checksum, applied_at, applied_by, duration_ms, {DIGEST}"
+    f" FROM {TABLE} ORDER BY version::numeric"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """One row of the history.
+
+    Attributes:
+        version: as in the file name it was applied from.
+        name: likewise.
+        status: `applied`, `baseline` (recorded without running), `running` or `failed` (no transaction).
+        checksum: of the text that ran.
+        applied_at: when it was done.
+        applied_by: the role that did it.
+        duration_ms: how long it took; None when it did not run.
+
+    """
+
+    version: str
+    name: str
+    status: str
+    checksum: str
+    applied_at: datetime
+    applied_by: str
+    duration_ms: int | None
+
+    @property
+    def number(self) -> int:
+        """The place in the order."""
+        return int(self.version)
+
+    @property
+    def label(self) -> str:
+        """How it is called in messages."""
+        return f"{self.version}_{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All rows, in order, and what proves that they are still the same later.
+
+    Attributes:
+        rows: in the order of their numbers.
+        digest: the XOR of the rows' hashes, as the server computed it; 0 for no rows.
+        exists: whether the table is there.
+
+    """
+
+    rows: tuple[Applied, ...] = ()
+    digest: int = 0
+    exists: bool = False

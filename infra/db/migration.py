@@ -1,0 +1,278 @@
+"""A folder of SQL files in, ordered Migration values out: names, checksums, directives, down scripts.
+
+A file is read as a stream, so its size does not matter; its text is kept only up to `KEPT_TEXT`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infra.db.errors import FilesError, UsageError
+from infra.db.settings import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FILE_NAME = re.compile(r"(?P<version>[0-9]+)_(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?)(?P<down>\.down)?\.sql")
+DIRECTIVE = re.compile(r"--\s*migrate:\s*(?P<word>\S*)\s*(?P<value>.*?)\s*")
+COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+LONGEST_VERSION = 18  # digits; what fits a bigint, should a database ever be read by other tools
+CHUNK = 1 << 20  # bytes
+KEPT_TEXT = 1 << 20  # characters of SQL that the history keeps; a larger file is recorded by its checksum alone
+CHECKSUM_RULE = "v1"  # names the rule in `Text.checksum`, so that another rule can follow one day
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a file says.
+
+    Attributes:
+        checksum: `v1:` and the SHA-256 of the text without BOM and with LF line ends, in hexadecimal.
+        sql: that text; None when it is longer than `KEPT_TEXT`.
+        head: its leading comment lines.
+
+    """
+
+    checksum: str
+    sql: str | None
+    head: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directives:
+    """What a file asks for in `-- migrate:` comments at its top.
+
+    Attributes:
+        transaction: False when its statements run one by one, outside a transaction.
+        lock_timeout: its own lock_timeout; None for the setting's.
+        allow: lint rules it is excused from, with the reason.
+
+    """
+
+    transaction: bool = True
+    lock_timeout: str | None = None
+    allow: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One numbered change and, beside it, what undoes it.
+
+    Attributes:
+        version: the digits of the file name, leading zeros included.
+        name: the words of the file name.
+        path: the file.
+        text: what it says.
+        directives: what it asks for.
+        down_path: the file that undoes it, if there is one.
+        down: what that says.
+
+    """
+
+    version: str
+    name: str
+    path: Path
+    text: Text
+    directives: Directives
+    down_path: Path | None = None
+    down: Text | None = None
+
+    @property
+    def number(self) -> int:
+        """The place in the order; 9, 09 and 009 are the same place."""
+        return int(self.version)
+
+    @property
+    def label(self) -> str:
+        """How it is called in messages."""
+        return f"{self.version}_{self.name}"
+
+
+def read_folder(folder: Path, shown: str) -> tuple[Migration, ...]:
+    """Read all migrations of a folder, in order.
+
+    Args:
+        folder: where the files are.
+        shown: the folder as people type it, for messages.
+
+    Raises:
+        UsageError: the folder is missing.
+        FilesError: files that make no sense, all of them at once.
+
+    """
+    if not folder.is_dir():
+        raise UsageError(
+            f"There is no folder {shown}.",
+            consequence="Nothing was started or changed.",
+            next="Set MIGRATIONS_DIR to the folder with your NNN_name.sql files.",
+        )
+    problems: list[str] = []
+    ups: dict[str, tuple[re.Match[str], Path]] = {}
+    downs: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() != ".sql":
+            continue
+        named = FILE_NAME.fullmatch(path.name)
+        if problem := _name_problem(path, named):
+            problems.append(f"{shown}/{path.name}: {problem}")
+        elif named and named["down"]:
+            downs[f"{named['version']}_{named['name']}"] = path
+        elif named:
+            ups[f"{named['version']}_{named['name']}"] = named, path
+    problems += _number_problems(
+        shown, [path.name for _, path in ups.values()], [m["version"] for m, _ in ups.values()]
+    )
+    problems += [
+        f"{shown}/{path.name}: there is no {label}.sql that it could undo"
+        for label, path in downs.items()
+        if label not in ups
+    ]
+    migrations = []
+    for label, (named, path) in ups.items():
+        try:
+            migrations.append(_read(named, path, downs.get(label)))
+        except _BadFile as error:
+            problems.append(f"{shown}/{error}")
+    if problems:
+        raise FilesError(problems)
+    return tuple(sorted(migrations, key=lambda migration: migration.number))
+
+
+class _BadFile(Exception):
+    """A file whose content makes no sense: `name:line: why`."""
+
+
+def _name_problem(path: Path, named: re.Match[str] | None) -> str:
+    if named is None:
+        return "is not named NNN_name.sql or NNN_name.down.sql (digits, underscore, letters)"
+    if len(named["version"]) > LONGEST_VERSION:
+        return f"its number has more than {LONGEST_VERSION} digits"
+    if path.is_dir():
+        return "is a folder"
+    if not path.is_file():
+        return "is a link to nothing" if path.is_symlink() else "is not a regular file"
+    return ""
+
+
+def _number_problems(shown: str, names: list[str], versions: list[str]) -> Iterator[str]:
+    same: dict[int, list[str]] = {}
+    for name, version in zip(names, versions, strict=True):
+        same.setdefault(int(version), []).append(f"{shown}/{name}")
+    for number, paths in same.items():
+        if len(paths) > 1:
+            yield f"{' and '.join(paths)}: both have the number {number}; give one of them the next free number"
+
+
+def _read(named: re.Match[str], path: Path, down_path: Path | None) -> Migration:
+    text = read_text(path)
+    return Migration(
+        version=named["version"],
+        name=named["name"],
+        path=path,
+        text=text,
+        directives=directives(path.name, text.head),
+        down_path=down_path,
+        down=read_text(down_path) if down_path else None,
+    )
+
+
+def read_text(path: Path) -> Text:
+    """Read, check and fingerprint one file as a stream."""
+    digest = hashlib.sha256()
+    kept: list[str] | None = []
+    length = 0
+    says_something = False
+    for piece in _normal(path):
+        digest.update(piece.encode())
+        length += len(piece)
+        if kept is not None:
+            kept.append(piece)
+            if length > KEPT_TEXT:
+                says_something, head = True, _head("".join(kept))
+                kept = None
+    if kept is not None:
+        sql = "".join(kept)
+        says_something, head = bool(COMMENT.sub("", sql).strip()), _head(sql)
+    if not says_something:
+        why = "holds nothing but comments" if length and sql.strip() else "is empty"
+        raise _BadFile(f"{path.name}: {why}; write its SQL or remove the file")
+    return Text(checksum=f"{CHECKSUM_RULE}:{digest.hexdigest()}", sql=None if kept is None else sql, head=head)
+
+
+def _normal(path: Path) -> Iterator[str]:
+    """Yield the file's text without BOM and with LF line ends; refuse what psql would misread in silence."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line, held, lone_returns, ends = 1, "", 0, 0
+    first = True
+    try:
+        with path.open("rb") as file:
+            while True:
+                data = file.read(CHUNK)
+                if first and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise _BadFile(f"{path.name}: is UTF-16; save it as UTF-8")
+                if first:
+                    data = data.removeprefix(codecs.BOM_UTF8)
+                    first = False
+                piece = held + decoder.decode(data, final=not data)
+                held = "\r" if piece.endswith("\r") and data else ""  # its LF may be in the next chunk
+                piece = piece.removesuffix(held).replace("\r\n", "\n")
+                if "\0" in piece:
+                    at = line + piece[: piece.index("\0")].count("\n")
+                    raise _BadFile(f"{path.name}:{at}: holds a NUL byte, at which psql drops the rest of the line")
+                line += (count := piece.count("\n"))
+                ends += count
+                lone_returns += piece.count("\r")
+                yield piece
+                if not data:
+                    break
+    except UnicodeDecodeError as error:
+        at = line + error.object[: error.start].count(b"\n")
+        byte = error.object[error.start]
+        raise _BadFile(f"{path.name}:{at}: is not UTF-8 (byte 0x{byte:02x}); save it as UTF-8") from None
+    except OSError as error:
+        raise _BadFile(f"{path.name}: cannot be read ({error.strerror})") from None
+    if lone_returns and not ends:
+        raise _BadFile(
+            f"{path.name}: its lines end in a lone CR, so the first -- comment would hide the rest; save it with LF"
+        )
+
+
+def _head(sql: str) -> tuple[str, ...]:
+    """Return the comment and blank lines before the first statement."""
+    lines = []
+    for line in sql.split("\n"):
+        if line.strip() and not line.lstrip().startswith("--"):
+            break
+        lines.append(line.strip())
+    return tuple(lines)
+
+
+def directives(file_name: str, head: tuple[str, ...]) -> Directives:
+    """Read the `-- migrate:` lines at the top of a file."""
+    transaction, lock_timeout, allow = True, None, []
+    for number, line in enumerate(head, start=1):
+        said = DIRECTIVE.fullmatch(line)
+        if not said:
+            continue
+        match said["word"], said["value"]:
+            case "no-transaction", "":
+                transaction = False
+            case "lock-timeout", value:
+                try:
+                    lock_timeout = duration(value)
+                except ValueError as error:
+                    raise _BadFile(f"{file_name}:{number}: lock-timeout {value!r} {error}") from None
+            case "allow", value if " " in value:
+                rule, _, reason = value.partition(" ")
+                allow.append((rule, reason.strip()))
+            case word, value:
+                raise _BadFile(
+                    f"{file_name}:{number}: '-- migrate: {word}{' ' + value if value else ''}' says nothing we know;"
+                    " it is one of: no-transaction, lock-timeout 30s, allow RULE reason"
+                )
+    return Directives(transaction=transaction, lock_timeout=lock_timeout, allow=tuple(allow))

@@ -1,0 +1,523 @@
+"""Lock, read, plan, apply, prove. Knows no terminal and no particular server.
+
+A run, in order; the README links here for its guarantees:
+
+1. Files are read and checked by name and content (`migration`), the server is proven ready and proven to be the
+   right one (`database`), and what it cannot carry (a standby, a pooler, an old version) is refused.
+2. The history is read and the plan is made (`plan`). Drift stops the run before anything is changed. Nothing to do:
+   done, without starting psql at all.
+3. What cannot work is refused before anything runs (`lint`).
+4. One psql runs all pending files from a driver script (`psql`). It takes the run's lock for as long as it lives, makes
+   sure that the history is still the one the plan was made from, and gives each file a transaction that also holds
+   its history row: either both are there afterwards or neither is. A file that asks for no transaction is recorded
+   as running before and as applied after.
+5. A file that meets its lock_timeout is rolled back, its blocker is shown, and it is tried again, a bounded number of
+   times.
+6. Ctrl-C ends the backend by its unique application_name and waits until its transaction is rolled back.
+7. Success is what the history says afterwards, together with psql's exit code and the driver's END mark: never one
+   alone.
+8. Commits before the last of a run do not wait for the disk; the last one flushes them all. When a run stops early,
+   one flushing commit is made before anything is reported.
+"""
+
+from __future__ import annotations
+
+import codecs
+import random
+import secrets
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.db import errors, lint, plan, psql
+from infra.db.database import describe
+from infra.db.servers.process import lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from infra.db.database import Backend, Database
+    from infra.db.history import Applied, History
+    from infra.db.migration import Migration
+    from infra.db.servers import Server
+    from infra.db.settings import Settings
+
+COPY_CHUNK = 1 << 20  # bytes
+WATCH_AFTER = 1.0  # seconds that a file may take before the server is asked what it is doing
+WATCH_EVERY = 1.0  # seconds
+FIRST_PAUSE = 0.5  # seconds before the first retry; doubled each time, with jitter
+LONGEST_PAUSE = 10.0
+LOCK_STATES = ("55P03", "40P01")  # lock_not_available, deadlock_detected: rolled back, worth another try
+NOT_IN_TRANSACTION = "25001"  # active_sql_transaction: "... cannot run inside a transaction block"
+MOST_ROUNDS = 1000  # of planning anew; each means that another run has changed the history, or a retry
+SHOWN_OUTPUT = 10  # lines of a file's own query results that are passed on
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A file begins."""
+
+    migration: Migration
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A file is applied and recorded."""
+
+    migration: Migration
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A file, or the server while it ran, said something: a notice, a warning, a query's result."""
+
+    migration: Migration | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What a long statement is doing at this moment."""
+
+    migration: Migration
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Another run holds the lock."""
+
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """A file met its lock_timeout and was rolled back; it is tried again after a pause."""
+
+    migration: Migration
+    blockers: tuple[str, ...]
+    attempt: int
+    pause: float
+
+
+Event = Started | Finished | Said | Doing | Waiting | Retrying
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Files and database, read at one moment.
+
+    Attributes:
+        entries: an entry for each version.
+        history: the history they were compared with.
+
+    """
+
+    entries: list[plan.Entry]
+    history: History
+
+    def refuse_unless_done(self) -> None:
+        """Raise CheckPending when something is pending or drifted."""
+        words = [entry.status.value for entry in self.entries if entry.status not in plan.DONE]
+        if words:
+            raise errors.CheckPending([f"{words.count(word)} {word}" for word in dict.fromkeys(words)])
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one psql was given and what it has said so far."""
+
+    steps: Sequence[Migration]
+    single: bool
+    running: Migration | None = None
+    done: list[str] = field(default_factory=list)
+    ended: str = ""  # END, BUSY, STALE, `ENDED 003`, `MEDDLED 003`; empty when psql stopped by itself
+    error: psql.Message | None = None
+    blockers: tuple[str, ...] = ()
+    exit_code: int = 0
+    shown: int = 0
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether to plan anew: the history has changed, or another run swept our files away before psql read them."""
+        swept = self.error is not None and not self.error.version and "No such file or directory" in self.error.text
+        return self.ended == "STALE" or swept
+
+
+class Migrator:
+    """Carries out plans on one database.
+
+    Attributes:
+        applied: the history rows that were added since the last call of `migrate`, also after it failed.
+
+    """
+
+    def __init__(
+        self, server: Server, settings: Settings, files: Sequence[Migration], tell: Callable[[Event], None]
+    ) -> None:
+        """Keep what it works with.
+
+        Args:
+            server: runs psql.
+            settings: time limits and where the files are.
+            files: all migrations, in order.
+            tell: called with each event as it happens.
+
+        """
+        self._server = server
+        self._settings = settings
+        self._files = files
+        self._tell = tell
+        self._folder = settings.shown(settings.migrations_dir)
+        self.applied: Sequence[Applied] = ()
+
+    def compare(self, history: History) -> State:
+        """Compare the files with a history."""
+        return State(plan.compare(self._files, history.rows), history)
+
+    def state(self, database: Database) -> State:
+        """Read the history and compare; refuse a database that was filled by other means."""
+        history = database.history()
+        if not history.rows:
+            plan.refuse_unrecorded(database.tables())
+        return self.compare(history)
+
+    def migrate(
+        self,
+        database: Database,
+        *,
+        to: str | None = None,
+        out_of_order: bool = False,
+        single: bool = False,
+        before: Callable[[], object] | None = None,
+    ) -> Sequence[Applied]:
+        """Apply what is pending.
+
+        Args:
+            database: the watching connection.
+            to: the last version to apply; None for all.
+            out_of_order: also files older than the newest applied one.
+            single: all of them in one transaction.
+            before: called once before the first psql, when there is something to do (a backup).
+
+        Returns:
+            The history rows of what was applied since the call, in order.
+
+        Raises:
+            ToolError: see `errors`; what was applied before the failure stays applied and is on the disk.
+
+        """
+        begun = {row.version for row in database.history().rows}
+        try:
+            self._rounds(database, to=to, out_of_order=out_of_order, single=single, before=before)
+        finally:
+            self.applied = [row for row in self._history_now(database) if row.version not in begun]
+        return self.applied
+
+    def _rounds(
+        self,
+        database: Database,
+        *,
+        to: str | None,
+        out_of_order: bool,
+        single: bool,
+        before: Callable[[], object] | None,
+    ) -> None:
+        """Plan and run until nothing is left, or something stops it."""
+        deadline = time.monotonic() + self._settings.wait_timeout
+        tries: dict[str, int] = {}
+        for _ in range(MOST_ROUNDS):
+            state = self.state(database)
+            steps = plan.steps(state.entries, to=to, out_of_order=out_of_order, folder=self._folder)
+            if not steps:
+                return
+            self._refuse(steps, single=single)
+            if before:
+                before()
+                before = None
+            run = self._psql(database, steps, state.history, single=single)
+            database.revive()
+            if run.ended == "BUSY":
+                database.wait_for_lock(deadline, self._waiting)
+            elif run.ended == "END" and run.exit_code == 0:
+                _refuse_unrecorded(steps, database.history())
+                return
+            elif not run.is_stale:
+                self._after_failure(database, run, tries)
+
+    def _history_now(self, database: Database) -> Sequence[Applied]:
+        """Read the history for a report; a server that is gone has no more to say."""
+        try:
+            return database.history().rows
+        except errors.ToolError:
+            return ()
+
+    def _refuse(self, steps: Sequence[Migration], *, single: bool) -> None:
+        lint.refuse_what_cannot_work(steps, self._folder)
+        if single and (alone := [step.label for step in steps if not step.directives.transaction]):
+            raise errors.NotSingle(alone)
+
+    def _waiting(self, holder: Backend | None) -> None:
+        if holder:
+            self._tell(Waiting(describe(holder)))
+
+    def _psql(self, database: Database, steps: Sequence[Migration], expected: History, *, single: bool) -> _Run:
+        """Run the steps by one psql and report what happens; returns when psql has ended."""
+        facts = database.facts()
+        token = secrets.token_hex(16)
+        application = f"invoke migrate {token[:8]}"
+        options = psql.session_options(
+            lock_timeout=self._settings.lock_timeout, server_version=facts.version, server_is_windows=facts.is_windows
+        )
+        with tempfile.TemporaryDirectory(prefix="invoke-migrate-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            _stage(folder, steps, token, psql.driver(steps, token=token, expected=expected, single=single))
+            process = self._server.execute(
+                "psql", psql.ARGUMENTS, folder=folder, env={"PGAPPNAME": application, "PGOPTIONS": options}
+            )
+            run = _Run(steps, single)
+            try:
+                for event in _follow(lines(process), psql.Reader(token), _Watch(database, application), run):
+                    self._tell(event)
+            except (KeyboardInterrupt, errors.Interrupted):
+                self._cancel(database, application, run)
+                raise errors.Interrupted(
+                    f"Interrupted{' in ' + run.running.label if run.running else ''}.",
+                    consequence=_consequence(run),
+                    next="Go on when you like:  invoke migrate",
+                ) from None
+            run.exit_code = process.wait()
+            return run
+
+    def _cancel(self, database: Database, application: str, run: _Run) -> None:
+        """End the backend and wait for its rollback; on a new connection, as the other may be in mid-query."""
+        fresh = type(database)(self._settings, database.address)
+        try:
+            fresh.terminate(application)
+            if run.running and not run.running.directives.transaction:
+                fresh.mark_failed(run.running.version)
+            if run.done:
+                fresh.flush()
+        finally:
+            fresh.close()
+
+    def _after_failure(self, database: Database, run: _Run, tries: dict[str, int]) -> None:
+        """Decide whether to try again (return) or to stop (raise), with what was applied safely on the disk."""
+        step = run.running
+        if step is None:
+            raise errors.ServerLost(run.error.text if run.error else f"psql ended with exit code {run.exit_code}")
+        left = self._settle(database, run)
+        if run.error and run.error.sqlstate in LOCK_STATES and step.directives.transaction:
+            self._pause_or_give_up(step, run, tries)
+            return
+        raise self._failure(step, run, left)
+
+    def _settle(self, database: Database, run: _Run) -> list[str]:
+        """Flush what was applied; mark a file that has no transaction; return the invalid indexes it left."""
+        step = run.running
+        if run.done:
+            database.flush()
+        if step is None or step.directives.transaction:
+            return []
+        database.mark_failed(step.version)
+        return database.invalid_indexes()
+
+    def _pause_or_give_up(self, step: Migration, run: _Run, tries: dict[str, int]) -> None:
+        tries[step.version] = attempt = tries.get(step.version, 0) + 1
+        if attempt > self._settings.lock_retries:
+            raise errors.TableIsHeld(self._failed(step, run), list(run.blockers), attempt)
+        pause = min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        self._tell(Retrying(step, run.blockers, attempt, pause))
+        time.sleep(pause)
+
+    def _failure(self, step: Migration, run: _Run, left: list[str]) -> errors.ToolError:
+        error = run.error
+        lost = error and (
+            error.sqlstate.startswith("57P") or (not error.sqlstate and run.exit_code == psql.CONNECTION_LOST)
+        )
+        if error and lost:
+            return errors.ServerLost(f"{error.text} (while running {step.label})", _consequence(run))
+        return self._failed(step, run, left)
+
+    def _failed(self, step: Migration, run: _Run, left: Sequence[str] = ()) -> errors.MigrationFailed:
+        """Put together what failed, where, and what state things are in."""
+        consequence = _consequence(run)
+        if left:
+            consequence += f"\nInvalid indexes are left to be dropped: {', '.join(left)}."
+        error, line = run.error, None
+        if error and error.version == step.version:
+            line = psql.locate(error, step.text.sql)
+        message, hint = _own_words(error) if error else (_without_error(run), "")
+        if error and not error.version:
+            message = f"its statements ran, but it could not be recorded in the history: {message}"
+        return errors.MigrationFailed(
+            version=step.version,
+            name=step.name,
+            file=f"{self._folder}/{step.path.name}",
+            line=line,
+            message=message,
+            sqlstate=error.sqlstate or None if error else None,
+            detail=error.detail or error.context or None if error else None,
+            hint=hint or None,
+            excerpt=_excerpt(error, step, line) if error else "",
+            consequence=consequence,
+        )
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Looks from the other connection at what a quiet psql is doing."""
+
+    database: Database
+    application: str
+    next_look: float = 0.0
+
+    def began(self) -> None:
+        """Another file begins."""
+        self.next_look = time.monotonic() + WATCH_AFTER
+
+    def look(self, run: _Run) -> Iterator[Event]:
+        """Say what it waits for or how far it is; a lost connection ends the watching, not the run."""
+        if run.running is None or time.monotonic() < self.next_look:
+            return
+        self.next_look = time.monotonic() + WATCH_EVERY
+        try:
+            blockers = tuple(describe(session) for session in self.database.blockers(self.application))
+            text = f"waits for a lock held by {blockers[0]}" if blockers else self.database.progress(self.application)
+        except errors.ServerLost:
+            self.next_look = float("inf")
+            return
+        run.blockers = blockers or run.blockers
+        if text:
+            yield Doing(run.running, text)
+
+
+def _follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch: _Watch, run: _Run) -> Iterator[Event]:
+    """Turn psql's output into events, and note in `run` what it means."""
+    held: list[Event] = []  # in a single transaction nothing is finished before the end
+    for line in output:
+        for item in reader.flush() if line is None else reader.feed(*line):
+            for event in _note(item, run):
+                if isinstance(event, Started):
+                    watch.began()
+                if run.single and isinstance(event, Finished):
+                    held.append(event)
+                else:
+                    yield event
+        if line is None:
+            yield from watch.look(run)
+    for message in reader.flush():
+        yield from _note(message, run)
+    if run.ended == "END":
+        yield from held
+
+
+def _note(item: psql.Marker | psql.Message | str, run: _Run) -> Iterator[Event]:
+    by_version = {step.version: step for step in run.steps} if isinstance(item, psql.Marker) else {}
+    match item:
+        case psql.Marker("START", (version,)):
+            run.running, run.shown, run.blockers = by_version[version], 0, ()
+            yield Started(by_version[version])
+        case psql.Marker("DONE", (version, duration)):
+            run.running = None
+            run.done.append(version)
+            yield Finished(by_version[version], int(duration))
+        case psql.Marker(word, rest):
+            run.ended = " ".join((word, *rest))
+        case psql.Message():
+            if item.is_error:
+                run.error = run.error or item
+            else:
+                yield Said(run.running, f"{item.severity.lower()}: {item.text}")
+        case str():
+            run.shown += 1
+            if item.strip() and run.shown <= SHOWN_OUTPUT:
+                yield Said(run.running, item)
+
+
+def _refuse_unrecorded(steps: Sequence[Migration], after: History) -> None:
+    done = {row.number for row in after.rows if row.status == "applied"}
+    if missing := [step.label for step in steps if step.number not in done]:
+        raise errors.NotRecorded(missing)
+
+
+def _stage(folder: Path, steps: Sequence[Migration], token: str, script: Iterator[str]) -> None:
+    """Put the driver and a fenced copy of each file into a folder; copied as a stream, whatever the size."""
+    with (folder / "driver.sql").open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(script)
+    for step in steps:
+        with step.path.open("rb") as source, (folder / psql.staged_name(step)).open("wb") as target:
+            target.write(psql.fence(token))
+            first = source.read(COPY_CHUNK)
+            target.write(first.removeprefix(codecs.BOM_UTF8))
+            shutil.copyfileobj(source, target, COPY_CHUNK)
+
+
+def _without_error(run: _Run) -> str:
+    """Say why a run ended although nothing failed."""
+    match run.ended.split(" ")[0]:
+        case "ENDED":
+            return "it ended the transaction it ran in (a COMMIT or ROLLBACK), so nothing protected the rest of it"
+        case "MEDDLED":
+            return "it changed the history of migrations itself"
+    return f"psql stopped without an error message (exit code {run.exit_code})"
+
+
+def _consequence(run: _Run) -> str:
+    """Say what state the database is in: the failed file, those before it, those after it."""
+    done = [] if run.single else run.done
+    parts = []
+    if run.ended.startswith("ENDED"):
+        parts.append("What it committed by itself stays, and it is not recorded as applied.")
+    elif run.running and not run.running.directives.transaction:
+        parts.append(
+            f"{run.running.version} ran without a transaction: what it had done stays, and it is marked failed."
+        )
+    elif run.single:
+        parts.append("All of it was rolled back; nothing of this run was applied.")
+    elif run.running:
+        parts.append(f"{run.running.version} was rolled back.")
+    if done:
+        parts.append(f"{_span(done)} {'stays' if len(done) == 1 else 'stay'} applied.")
+    tried = len(run.done) + (run.running is not None)
+    if later := [step.version for step in run.steps[tried:]]:
+        parts.append(f"{_span(later)} {'was' if len(later) == 1 else 'were'} not tried.")
+    return " ".join(parts)
+
+
+def _span(versions: Sequence[str]) -> str:
+    return versions[0] if len(versions) == 1 else f"{versions[0]} to {versions[-1]}"
+
+
+def _own_words(error: psql.Message) -> tuple[str, str]:
+    """Return message and hint, in our words where psql's or the server's leave somebody alone."""
+    if "backslash commands are restricted" in error.text:
+        return "a psql command (a line with a backslash) is not allowed in a migration", "Write it in plain SQL."
+    if "\\restrict" in error.text:
+        return (
+            "this psql is too old to run files safely (it has no \\restrict)",
+            "Use psql 18, 17.6, 16.10, 15.14 or newer.",
+        )
+    if error.sqlstate == NOT_IN_TRANSACTION:
+        return (
+            error.text,
+            error.hint or "Put '-- migrate: no-transaction' at the top of the file, alone with this statement.",
+        )
+    return error.text, error.hint
+
+
+def _excerpt(error: psql.Message, step: Migration, line: int | None) -> str:
+    """Return the line that failed, with the caret where the server pointed."""
+    if not error.version:
+        return ""
+    if error.excerpt and error.line:
+        shown: Sequence[str] = error.excerpt
+    elif line and step.text.sql:
+        shown = step.text.sql.split("\n")[line - 1 : line]
+    else:
+        shown = ()
+    return "\n".join(f"    {text}" for text in shown)

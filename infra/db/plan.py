@@ -1,0 +1,164 @@
+"""Files against history: the status of each, and what a run would do. Pure."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infra.db.errors import DriftError, Refused, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infra.db.history import Applied
+    from infra.db.migration import Migration
+
+
+class Status(enum.StrEnum):
+    """How a file and its row in the history agree; the words are those of the JSON output."""
+
+    APPLIED = "applied"
+    BASELINE = "baseline"
+    PENDING = "pending"
+    EDITED = "edited"
+    MISSING = "missing"
+    OUT_OF_ORDER = "out-of-order"
+    FAILED = "failed"
+
+
+DONE = (Status.APPLIED, Status.BASELINE)
+DRIFT = (Status.EDITED, Status.MISSING, Status.OUT_OF_ORDER, Status.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version.
+
+    Attributes:
+        status: how file and row agree.
+        file: the migration; None when it is missing.
+        row: the history's row; None when it was never applied.
+
+    """
+
+    status: Status
+    file: Migration | None
+    row: Applied | None
+
+    @property
+    def version(self) -> str:
+        """The file's digits, or the row's."""
+        return self.file.version if self.file else self.row.version if self.row else ""
+
+    @property
+    def name(self) -> str:
+        """The file's words, or the row's."""
+        return self.file.name if self.file else self.row.name if self.row else ""
+
+    @property
+    def label(self) -> str:
+        """How it is called in messages."""
+        return f"{self.version}_{self.name}"
+
+
+def compare(files: Sequence[Migration], rows: Sequence[Applied]) -> list[Entry]:
+    """Return an entry for every file and every row, in the order of their numbers."""
+    file_of = {file.number: file for file in files}
+    row_of = {row.number: row for row in rows}
+    newest = max(row_of, default=-1)
+    return [
+        Entry(_status(file_of.get(number), row_of.get(number), newest), file_of.get(number), row_of.get(number))
+        for number in sorted(file_of.keys() | row_of.keys())
+    ]
+
+
+def _status(file: Migration | None, row: Applied | None, newest: int) -> Status:
+    if row is None:
+        return Status.OUT_OF_ORDER if file is not None and file.number < newest else Status.PENDING
+    if row.status in ("failed", "running"):
+        return Status.FAILED
+    if file is None:
+        return Status.MISSING
+    if file.text.checksum != row.checksum:
+        return Status.EDITED
+    return Status(row.status)
+
+
+def steps(
+    entries: Sequence[Entry], *, to: str | None = None, out_of_order: bool = False, folder: str = ""
+) -> tuple[Migration, ...]:
+    """Return the migrations to run, in order.
+
+    Args:
+        entries: from `compare`.
+        to: the last version to apply; None for all.
+        out_of_order: also run files older than the newest applied one.
+        folder: where the files are, as people type it, for messages.
+
+    Raises:
+        UsageError: there is no version `to`.
+        DriftError: files and history disagree, so that no run is safe.
+
+    """
+    excused = (Status.OUT_OF_ORDER,) if out_of_order else ()
+    if drift := [entry for entry in entries if entry.status in DRIFT and entry.status not in excused]:
+        raise DriftError([(entry.status.value, entry.label, _since(entry)) for entry in drift], folder)
+    last = _number(entries, to)
+    return tuple(
+        entry.file
+        for entry in entries
+        if entry.file and entry.status in (Status.PENDING, *excused) and (last is None or entry.file.number <= last)
+    )
+
+
+def find(entries: Sequence[Entry], version: str) -> Entry:
+    """Return the entry of a version, with or without its leading zeros.
+
+    Raises:
+        UsageError: there is none.
+
+    """
+    for entry in entries:
+        if version.isdecimal() and int(version) == int(entry.version):
+            return entry
+    known = f"{entries[0].version} to {entries[-1].version}" if entries else "none at all"
+    raise UsageError(
+        f"There is no migration {version!r}.",
+        where=f"Known versions: {known}.",
+        consequence="Nothing was changed.",
+        next="invoke migrate-status",
+    )
+
+
+def _number(entries: Sequence[Entry], to: str | None) -> int | None:
+    return None if to is None else int(find(entries, to).version)
+
+
+def _since(entry: Entry) -> str:
+    return f"{entry.row.applied_at:%Y-%m-%d %H:%M} by {entry.row.applied_by}" if entry.row else ""
+
+
+def refuse_unrecorded(tables: Sequence[str]) -> None:
+    """Stop before a database without a history, but with tables, is migrated from the start.
+
+    Args:
+        tables: the user's tables that are there.
+
+    Raises:
+        Refused: there are some.
+
+    """
+    if not tables:
+        return
+    some = ", ".join(tables[:5]) + (f" and {len(tables) - 5} more" if len(tables) > 5 else "")
+    raise Refused(
+        "This database has tables, but no history of migrations.",
+        where=f"  tables: {some}",
+        consequence="Other means made it (the old scripts?), so running every file again would fail or harm."
+        " Nothing was changed.",
+        next=(
+            "Keep the data and record the files as applied:  invoke migrate-baseline\n"
+            "Or empty the database (takes a backup first):    invoke migrate-reset"
+        ),
+    )

@@ -1,0 +1,333 @@
+r"""What psql is told and what it answers. Pure: text in, text and values out.
+
+One psql runs a whole plan from a driver script. Three things keep a file from doing harm to the run:
+
+- the fence: each file is preceded by `\restrict TOKEN`, under which psql refuses every backslash command
+  (`\!`, `\connect`, `\q`, `\set ON_ERROR_STOP off`) until the driver says `\unrestrict TOKEN`;
+- the guard: after each file, the transaction must still be the one that was begun before it and the history
+  must still be the one that was read, or the run ends;
+- `\ir`: each file is lexed on its own, so an open quote stays its own mistake, with its own line numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from infra.db import history
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from infra.db.migration import Migration
+
+ARGUMENTS = (
+    "--no-psqlrc",
+    "--quiet",
+    "--no-align",
+    "--tuples-only",
+    "--set=ON_ERROR_STOP=1",
+    "--set=VERBOSITY=verbose",  # the only one that shows the SQLSTATE beside the message
+    "--set=ECHO=errors",  # the failed statement, from which its first line is found
+    "--file=driver.sql",
+)
+LOCK = (0x4D4F5244, 0x45415558)  # two int4 keys of the session advisory lock: every run on a database takes it
+SCRIPT_ERROR = 3  # psql's exit code for an error under ON_ERROR_STOP (psql manual, Exit Status)
+CONNECTION_LOST = 2
+SHOWN_HEAD = re.compile(r"psql:(?P<file>.*?):(?P<line>\d+): (?P<rest>.*)")
+SERVER_SAID = re.compile(r"(?P<severity>[^:]+):  (?P<sqlstate>[0-9A-Z]{5}): (?P<text>.*)")
+PART = re.compile(r"(?P<part>DETAIL|HINT|QUERY|CONTEXT|LOCATION|[A-Z]+ NAME):  (?P<text>.*)")
+EXCERPT = re.compile(r"LINE (?P<number>\d+): ")
+
+
+def session_options(*, lock_timeout: str, server_version: int, server_is_windows: bool) -> str:
+    """Return PGOPTIONS for the session that runs the files.
+
+    Options of the connection win over what is set on the role or the database, and RESET ALL returns to them.
+    A migration may take as long as it takes, in any state; and when psql dies the backend notices within half a
+    second instead of finishing the statement (client_connection_check_interval, which Windows does not have).
+    """
+    options = {
+        "search_path": "public",
+        "lock_timeout": lock_timeout,
+        "statement_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+        "idle_session_timeout": "0",
+        "client_min_messages": "notice",
+    }
+    if server_version >= 170000:
+        options["transaction_timeout"] = "0"
+    if not server_is_windows:
+        options["client_connection_check_interval"] = "500"
+    return " ".join(f"-c {name}={value}" for name, value in options.items())
+
+
+def staged_name(migration: Migration) -> str:
+    """Return the name of a migration's file beside the driver; `SHOWN_HEAD` finds it again in psql's messages."""
+    return f"{migration.version}.sql"
+
+
+def fence(token: str) -> bytes:
+    """Return the line put before each file; psql's line numbers are one too high because of it."""
+    return f"\\restrict {token}\n".encode()
+
+
+def driver(
+    steps: Sequence[Migration], *, token: str, expected: history.History, single: bool = False, sweep: str = ""
+) -> Iterator[str]:
+    r"""Yield the driver script, piece by piece.
+
+    Args:
+        steps: the migrations to run, in order.
+        token: unguessable; marks our lines in the output and closes the fence.
+        expected: the history the plan was made from.
+        single: one transaction around all files.
+        sweep: a shell command that removes what killed runs left behind; it runs under the lock.
+
+    """
+    yield (
+        f"SELECT pg_catalog.pg_try_advisory_lock({LOCK[0]}, {LOCK[1]}) AS _migrate_locked \\gset\n"
+        f"\\if :_migrate_locked\n\\else\n\\echo {token} BUSY\n\\q\n\\endif\n"
+    )
+    if sweep:
+        yield f"\\! {sweep}\n"
+    if not expected.exists:
+        yield f"SET client_min_messages = warning;\n{history.CREATE}RESET client_min_messages;\n"
+    yield (
+        f"SELECT {history.DIGEST} AS _migrate_digest \\gset\n"
+        f"SELECT :_migrate_digest = ({expected.digest}) AS _migrate_same \\gset\n"
+        f"\\if :_migrate_same\n\\else\n\\echo {token} STALE\n\\q\n\\endif\n"
+    )
+    if single:
+        yield "BEGIN;\n"
+    for number, step in enumerate(steps, start=1):
+        yield f"\\echo {token} START {step.version}\n"
+        yield from (
+            _in_transaction(step, token=token, flush=number == len(steps), single=single)
+            if step.directives.transaction
+            else _statement_by_statement(step, token=token)
+        )
+    if single:
+        yield "COMMIT;\n"
+    yield f"\\echo {token} END\n"
+
+
+def _in_transaction(step: Migration, *, token: str, flush: bool, single: bool) -> Iterator[str]:
+    """One file, its history row with it. Only the last commit of a run waits for the disk, and flushes the others."""
+    begin = [] if single else ["BEGIN"]
+    if step.directives.lock_timeout:
+        begin.append(f"SET LOCAL lock_timeout = '{step.directives.lock_timeout}'")
+    if not flush and not single:
+        begin.append("SET LOCAL synchronous_commit = off")
+    begin.append(
+        "SELECT pg_catalog.pg_current_xact_id() AS _migrate_xact, pg_catalog.clock_timestamp() AS _migrate_start \\gset"
+    )
+    yield " \\; ".join(begin) + "\n"
+    yield _include(step, token)
+    yield _guard(step, token, "pg_catalog.pg_current_xact_id_if_assigned() = :'_migrate_xact'::pg_catalog.xid8")
+    yield (
+        f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql, duration_ms)\n"
+        f"VALUES ({_values(step, 'applied', token)}, {_elapsed()}) {_returning()} \\gset\n"
+    )
+    if not single:
+        yield "COMMIT;\n" + _tidy()
+    yield f"\\echo {token} DONE {step.version} :_migrate_ms\n"
+
+
+def _statement_by_statement(step: Migration, *, token: str) -> Iterator[str]:
+    """One file whose statements cannot be rolled back together: recorded as running before, as applied after."""
+    yield (
+        f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql)\n"
+        f"VALUES ({_values(step, 'running', token)})\n"
+        f"ON CONFLICT (version) DO UPDATE SET status = 'running', applied_at = pg_catalog.clock_timestamp();\n"
+        f"SELECT {history.DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \\gset\n"
+    )
+    if step.directives.lock_timeout:
+        yield f"SET lock_timeout = '{step.directives.lock_timeout}';\n"
+    yield _include(step, token)
+    yield _guard(step, token, "pg_catalog.pg_current_xact_id_if_assigned() IS NULL")
+    yield (
+        f"UPDATE {history.TABLE} SET status = 'applied', duration_ms = {_elapsed()}\n"
+        f"WHERE version = '{step.version}' RETURNING duration_ms AS _migrate_ms \\gset\n"
+        f"SELECT {history.DIGEST} AS _migrate_digest \\gset\n"
+    )
+    yield _tidy() + f"\\echo {token} DONE {step.version} :_migrate_ms\n"
+
+
+def _include(step: Migration, token: str) -> str:
+    # Whatever role and session settings the file chose must not be those that write the history.
+    return f"\\ir {staged_name(step)}\n\\unrestrict {token}\nRESET SESSION AUTHORIZATION \\; RESET ROLE;\n"
+
+
+def _guard(step: Migration, token: str, transaction_kept: str) -> str:
+    return (
+        f"SELECT coalesce({transaction_kept}, false) AS _migrate_kept,\n"
+        f"       {history.DIGEST} = (:_migrate_digest) AS _migrate_same \\gset\n"
+        f"\\if :_migrate_kept\n\\else\n\\echo {token} ENDED {step.version}\n\\q\n\\endif\n"
+        f"\\if :_migrate_same\n\\else\n\\echo {token} MEDDLED {step.version}\n\\q\n\\endif\n"
+    )
+
+
+def _values(step: Migration, status: str, token: str) -> str:
+    texts = (step.version, step.name, status, step.text.checksum)
+    kept = (step.text.sql, step.down.sql if step.down else None)
+    return ", ".join([*(f"'{text}'" for text in texts), *(_dollar_quoted(text, token) for text in kept)])
+
+
+def _dollar_quoted(text: str | None, token: str) -> str:
+    """Quote so that neither psql's variables nor standard_conforming_strings change it; the token is in no file.
+
+    A tag begins with a letter: after `$` a digit would be a parameter.
+    """
+    return "NULL" if text is None else f"$m{token}${text}$m{token}$"
+
+
+def _elapsed() -> str:
+    return "(extract(epoch FROM pg_catalog.clock_timestamp() - :'_migrate_start'::timestamptz) * 1000)::integer"
+
+
+def _returning() -> str:
+    return f"RETURNING duration_ms AS _migrate_ms, (:_migrate_digest)::bigint # {history.ROW_HASH} AS _migrate_digest"
+
+
+def _tidy() -> str:
+    """Leave nothing of one file's session to the next: settings, temporary tables, prepared statements."""
+    return "RESET ALL \\; DISCARD TEMP \\; DEALLOCATE ALL \\; UNLISTEN *;\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message of psql or of the server.
+
+    Attributes:
+        version: of the migration it came from; empty when it was the driver.
+        end: the line of the file at which the statement ended.
+        severity: `ERROR`, `NOTICE`, ... in the server's language; `error` for psql's own.
+        sqlstate: the server's code; empty for psql's own.
+        text: the message.
+        line: the line within the statement that the server points at; 0 when it points nowhere.
+        excerpt: that line, and the caret line below it.
+        detail: the server's DETAIL.
+        hint: the server's HINT.
+        context: the server's CONTEXT.
+        statement: the failed statement.
+
+    """
+
+    version: str
+    end: int
+    severity: str
+    sqlstate: str
+    text: str
+    line: int = 0
+    excerpt: tuple[str, ...] = ()
+    detail: str = ""
+    hint: str = ""
+    context: str = ""
+    statement: str = ""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it says that something failed; classes 00 to 02 are success and warnings (Appendix A)."""
+        return not self.sqlstate.startswith(("00", "01", "02"))
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A line of our driver: `START 001`, `DONE 001 12`, `BUSY`, ..."""
+
+    word: str
+    rest: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Reader:
+    """Turns psql's lines into Markers, Messages and plain output (str).
+
+    Attributes:
+        token: marks the driver's lines on standard output.
+
+    """
+
+    token: str
+    _message: list[str] = field(default_factory=list)
+
+    def feed(self, stream: str, line: str) -> Iterator[Marker | Message | str]:
+        """Take one line; yield what it completes."""
+        if stream == "stdout":
+            if line.startswith(f"{self.token} "):
+                word, *rest = line.split(" ")[1:]
+                yield Marker(word, tuple(rest))
+            else:
+                yield line
+        elif SHOWN_HEAD.fullmatch(line) and not (self._message and ": STATEMENT:  " in line):
+            yield from self.flush()
+            self._message = [line]
+        else:
+            self._message.append(line)
+
+    def flush(self) -> Iterator[Message]:
+        """Yield the message that was being read: nothing more will come, or not soon."""
+        if self._message:
+            message = parse(self._message)
+            self._message = []
+            yield message
+
+
+def parse(lines: Sequence[str]) -> Message:
+    """Read one message: its head, the parts that follow, and the statement that psql echoes after an error."""
+    head = SHOWN_HEAD.fullmatch(lines[0])
+    file, end, rest = (head["file"], int(head["line"]), head["rest"]) if head else ("", 0, lines[0])
+    said = SERVER_SAID.fullmatch(rest)
+    parts = {"text": [said["text"] if said else rest.removeprefix("error: ")]}
+    excerpt: list[str] = []
+    line, current = 0, "text"
+    for text in lines[1:]:
+        if (named := SHOWN_HEAD.fullmatch(text)) and named["rest"].startswith("STATEMENT:  "):
+            current = "STATEMENT"
+            parts[current] = [named["rest"].removeprefix("STATEMENT:  ")]
+        elif current != "STATEMENT" and (pointed := EXCERPT.match(text)) and not excerpt:
+            line, current = int(pointed["number"]), "excerpt"
+            excerpt.append(text[pointed.end() :])
+        elif current == "excerpt" and len(excerpt) == 1 and text.strip() == "^":
+            excerpt.append(text[len(f"LINE {line}: ") :])
+        elif current != "STATEMENT" and (part := PART.fullmatch(text)):
+            current = part["part"]
+            parts[current] = [part["text"]]
+        elif current != "excerpt":
+            parts[current].append(text)
+    if "QUERY" in parts:  # the excerpt is of a statement inside a function, not of the file
+        line = 0
+    version = re.search(r"(?:^|[/\\])(\d+)\.sql$", file)
+    joined = {name: "\n".join(text).strip("\n") for name, text in parts.items()}
+    return Message(
+        version=version[1] if version else "",
+        end=max(end - 1, 0) if version else end,  # the fence is the first line
+        severity=said["severity"] if said else "error",
+        sqlstate=said["sqlstate"] if said else "",
+        text=joined["text"],
+        line=line,
+        excerpt=tuple(excerpt),
+        detail=joined.get("DETAIL", ""),
+        hint=joined.get("HINT", ""),
+        context=joined.get("CONTEXT", ""),
+        statement=joined.get("STATEMENT", ""),
+    )
+
+
+def locate(message: Message, sql: str | None) -> int:
+    """Return the line of the file that an error is about: where the server points, else where the statement begins.
+
+    psql names the line at which the statement ended. Its first line is found by looking for its text; for a file
+    whose text is not kept, by counting back.
+    """
+    if not message.statement:
+        return message.end
+    first = message.end - message.statement.count("\n")
+    if sql is not None:
+        before = "\n".join(sql.split("\n")[: message.end])
+        at = before.rfind(message.statement)
+        if at >= 0:
+            first = before.count("\n", 0, at) + 1
+    return first + max(message.line - 1, 0)

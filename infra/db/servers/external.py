@@ -1,0 +1,173 @@
+"""A PostgreSQL that somebody else runs, with the client programs of this machine."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.db import errors
+from infra.db.servers import Address, libpq, wheel
+from infra.db.servers.process import LocalProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from infra.db.errors import ServerError
+    from infra.db.servers import Identity
+    from infra.db.servers.process import Process
+    from infra.db.settings import Settings
+
+# Where installers put the real programs, several versions side by side.
+INSTALLED = (
+    "usr/lib/postgresql/*/bin",
+    "usr/pgsql-*/bin",
+    "opt/homebrew/opt/postgresql@*/bin",
+    "opt/homebrew/opt/libpq/bin",
+    "usr/local/opt/postgresql@*/bin",
+    "usr/local/opt/libpq/bin",
+    "opt/local/lib/postgresql*/bin",
+    "Applications/Postgres.app/Contents/Versions/*/bin",
+)
+WRAPPER = "pg_wrapper"  # what Debian's /usr/bin/psql leads to: a Perl script that costs 50 ms before the real program
+# \restrict came with the minor releases of August 2025 (CVE-2025-8714); every 18 has it.
+RESTRICT = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+WITHOUT_TLS = frozenset({"", "disable", "allow", "prefer"})  # values of sslmode; libpq's own is prefer
+ANSWERS_WITHIN = 10  # seconds, for `--version`
+
+
+class External:
+    """The server at DB_HOST:DB_PORT."""
+
+    kind = "external"
+
+    def __init__(self, settings: Settings) -> None:
+        """Look at nothing yet."""
+        self._settings = settings
+        self._address = Address(settings.host, settings.port)
+
+    def place(self) -> str:
+        """Return its host and port."""
+        return f"{self._address.host}:{self._address.port}"
+
+    def exists(self) -> bool:
+        """Say yes: whoever runs it says where it is."""
+        return True
+
+    def address(self) -> Address | None:
+        """Return what the settings say; whether it answers shows when it is asked."""
+        return self._address
+
+    def start(self, tell: Callable[[str], None]) -> Address:  # noqa: ARG002 - the Protocol's
+        """Start nothing: it is not ours."""
+        return self._address
+
+    def trouble(self) -> ServerError | None:
+        """Know nothing: its process is not ours to look at."""
+        return None
+
+    def explain(self, error: ServerError) -> ServerError:
+        """Add nothing to the words of `refusals`."""
+        return error
+
+    def verify(self, identity: Identity) -> None:
+        """Take whoever answers there: the address is all that is known of it."""
+
+    def execute(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        *,
+        folder: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start the newest one of this machine's programs."""
+        argv = [str(self.program(program)), *arguments]
+        try:
+            return LocalProcess(argv, env=libpq.environment(self._settings, self._address, env), folder=folder)
+        except OSError as error:
+            raise errors.ClientMissing(program, [f"{argv[0]}: {error}"]) from error
+
+    def program(self, name: str) -> Path:
+        """Return where a program is: the newest installed one that will do, or else the wheel's.
+
+        Args:
+            name: `psql`, `pg_dump` or `pg_restore`.
+
+        Raises:
+            ClientMissing: with what was found and why it does not do.
+
+        """
+        passed_over = []
+        for candidates in (_installed(name, self._settings.environment), _of_wheel(name)):
+            for has, path in _newest(candidates):
+                if not (unfit := self._unfit(name, has, path)):
+                    return path
+                passed_over.append(f"{path} ({_shown(has)}) {unfit}")
+        raise errors.ClientMissing(name, passed_over)
+
+    def stop(self) -> bool:
+        """Refuse: it is not ours."""
+        raise errors.NotStopped(self.place())
+
+    def destroy(self) -> list[str]:
+        """Refuse: it is not ours."""
+        raise errors.NotDeleted(self.place())
+
+    def _unfit(self, name: str, has: tuple[int, int], path: Path) -> str:
+        if name == "psql" and not knows_restrict(has):
+            return f"is too old: it lacks \\restrict, which fences migrations in ({_shown(_first(has[0]))} has it)"
+        if path in _of_wheel(name) and self._wants_tls():
+            return "was built without TLS, which PGSSLMODE or PGSSLROOTCERT demands"
+        return ""
+
+    def _wants_tls(self) -> bool:
+        environment = self._settings.environment
+        # `system` demands verify-full by itself (PostgreSQL's documentation, sslrootcert).
+        return environment.get("PGSSLMODE", "") not in WITHOUT_TLS or environment.get("PGSSLROOTCERT") == "system"
+
+
+def version(path: Path) -> tuple[int, int] | None:
+    """Return a program's major and minor version, as in (18, 4); None when it does not say one."""
+    try:
+        said = subprocess.run([path, "--version"], capture_output=True, timeout=ANSWERS_WITHIN, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    number = re.search(rb"\(PostgreSQL\) (\d+)(?:\.(\d+))?", said)
+    return (int(number[1]), int(number[2] or 0)) if number else None
+
+
+def knows_restrict(has: tuple[int, int]) -> bool:
+    r"""Tell whether a psql of this version has the meta-command `\restrict`."""
+    return has >= _first(has[0])
+
+
+def _first(major: int) -> tuple[int, int]:
+    r"""Return the first version with `\restrict`, of a major version or after it."""
+    supported = max(major, min(RESTRICT))
+    return supported, RESTRICT.get(supported, 0)
+
+
+def _shown(has: tuple[int, int]) -> str:
+    return f"{has[0]}.{has[1]}"
+
+
+def _installed(name: str, environment: Mapping[str, str]) -> list[Path]:
+    folders = [folder for pattern in INSTALLED for folder in Path("/").glob(pattern)]
+    if programs := environment.get("PROGRAMFILES"):
+        folders += Path(programs).glob("PostgreSQL/*/bin")
+    files = [folder / wheel.file_name(name) for folder in folders]
+    if on_path := shutil.which(name, path=environment.get("PATH", "")):
+        files.append(Path(on_path))
+    return [file for file in files if file.is_file() and file.resolve().name != WRAPPER]
+
+
+def _of_wheel(name: str) -> list[Path]:
+    return [folder / wheel.file_name(name) for folder in wheel.folders().values()]
+
+
+def _newest(paths: list[Path]) -> list[tuple[tuple[int, int], Path]]:
+    known = [(has, path) for path in paths if (has := version(path))]
+    return sorted(known, key=lambda each: each[0], reverse=True)  # the first of equals stays first

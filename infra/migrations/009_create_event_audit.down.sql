@@ -1,0 +1,21 @@
+DROP TRIGGER audit_delete ON cluster_members;
+DROP TRIGGER audit_edit ON cluster_members;
+DROP TRIGGER audit_insert ON cluster_members;
+DROP TRIGGER audit_delete ON embeddings;
+DROP TRIGGER audit_delete ON faces;
+DROP TRIGGER audit_edit ON clusters;
+DROP TRIGGER audit_delete ON clusters;
+DROP TRIGGER audit_insert ON clusters;
+DROP TRIGGER audit_edit ON content;
+DROP TRIGGER audit_delete ON content;
+DROP TRIGGER audit_insert ON content;
+DROP TRIGGER audit_row ON policies;
+DROP TRIGGER audit_row ON sources;
+DROP TRIGGER audit_row ON tenants;
+DROP FUNCTION app.audit_statement();
+DROP FUNCTION app.audit_row();
+DROP FUNCTION app.drop_event_audit_partitions(interval);
+DROP FUNCTION app.ensure_event_audit_partitions(integer);
+DROP FUNCTION app.add_event_audit_partition(text, text);
+DROP TABLE event_audit; -- with all its months
+DROP FUNCTION app.forbid_change();

@@ -1,0 +1,180 @@
+"""What people type: flags in, objects wired, one error boundary. Everything else is in infra/db."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from invoke.context import Context
+
+    from infra.db.session import Session
+    from infra.db.settings import Settings
+
+ROOT = Path(__file__).resolve().parent
+JSON = "Print one JSON object on standard output; words go to standard error."
+YES = "Do not ask."
+
+
+@task(
+    help={
+        "to": "Stop after this version (default: all pending files).",
+        "plan": "Show what would run, and change nothing.",
+        "single": "Put all pending files into one transaction: all or nothing.",
+        "out_of_order": "Also run files that are older than the newest applied one.",
+        "backup": "Take a backup first, if there is something to do.",
+        "json": JSON,
+    }
+)
+def migrate(
+    _: Context,
+    to: str = "",
+    plan: bool = False,
+    single: bool = False,
+    out_of_order: bool = False,
+    backup: bool = False,
+    json: bool = False,
+) -> None:
+    """Start or find the server, wait until it is ready, apply what is pending."""
+    with _session(as_json=json) as session:
+        if plan:
+            session.console.plan(session.pending(to=to or None, out_of_order=out_of_order), session.where)
+        else:
+            session.migrate(to=to or None, out_of_order=out_of_order, single=single, with_backup=backup)
+
+
+@task(help={"check": "Exit with 7 when something is pending or drifted.", "json": JSON})
+def migrate_status(_: Context, check: bool = False, json: bool = False) -> None:
+    """Show every file and every history row with its status; starts and changes nothing."""
+    with _session(as_json=json) as session:
+        state = session.look()
+        session.console.status(state.entries, session.server.kind, session.settings.name, session.where)
+        if check:
+            state.refuse_unless_done()
+
+
+@task(help={"yes": YES, "no_backup": "Do not take a backup first."})
+def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> None:
+    """Drop everything in the database, in one transaction, after a typed confirmation and a backup."""
+    with _session() as session:
+        kept = "No backup is taken." if no_backup else f"A backup goes to {session.backups} first."
+        if not yes:
+            session.console.confirm(f"This drops everything in {session.where}. {kept}", "migrate-reset")
+        dropped = session.empty(with_backup=not no_backup)
+        session.console.done(f"Dropped {', '.join(dropped)}.", ("invoke migrate", "make the tables again"))
+
+
+@task(
+    positional=["version"],
+    help={
+        "version": "The version to settle, like 004.",
+        "applied": "Record it as applied as its file stands now (this accepts an edit).",
+        "pending": "Forget it, so that it runs again.",
+    },
+)
+def migrate_resolve(_: Context, version: str, applied: bool = False, pending: bool = False) -> None:
+    """Settle one version by hand: record it as applied, or forget it."""
+    with _session() as session:
+        entry = session.settle(version, applied=applied, pending=pending)
+        now = "recorded as applied, as its file stands now" if applied else "pending again"
+        session.console.done(f"{entry.label} is {now}.", ("invoke migrate-status", "see every file and its state"))
+
+
+@task(help={"to": "The last version that the database already has (default: all files)."})
+def migrate_baseline(_: Context, to: str = "") -> None:
+    """Adopt a database that already has the tables: record files as applied without running them."""
+    with _session() as session:
+        files = session.adopt(to or None)
+        names = ", ".join(file.label for file in files) or "nothing new"
+        session.console.done(f"Recorded as applied, without running: {names}.", ("invoke migrate", "go on from here"))
+
+
+@task
+def up(_: Context) -> None:
+    """Start the server and wait until it is ready."""
+    with _session() as session:
+        session.ready()
+        session.console.done(f"Ready: {session.where}.", ("invoke migrate", "apply what is pending"))
+
+
+@task(help={"volumes": "Also delete its data, after a confirmation.", "yes": YES})
+def down(_: Context, volumes: bool = False, yes: bool = False) -> None:
+    """Stop the server; its data stays unless --volumes is given."""
+    with _session() as session:
+        place = session.server.place()
+        if volumes:
+            if not yes:
+                session.console.confirm(f"This deletes the server and all its data: {place}.", "db.down --volumes")
+            gone = session.server.destroy()
+            session.console.done(f"Deleted {', '.join(gone)}." if gone else "There was nothing to delete.")
+        else:
+            stopped = session.server.stop()
+            session.console.done(f"Stopped {place}; its data stays." if stopped else f"{place} is not running.")
+
+
+@task(help={"timeout": "Seconds to wait (default: DB_WAIT_TIMEOUT)."})
+def wait(_: Context, timeout: str = "") -> None:
+    """Return when the server is really ready; starts nothing."""
+    with _session({"DB_WAIT_TIMEOUT": timeout} if timeout else {}) as session:
+        session.when_ready()
+        session.console.done(f"Ready: {session.where}.")
+
+
+@task(help={"password": "Show the password too."})
+def url(_: Context, password: bool = False) -> None:
+    """Print the connection URL, the password masked unless asked for."""
+    with _session(only_result=True) as session:
+        session.console.result(session.url(show_password=password))
+
+
+@contextlib.contextmanager
+def _session(
+    override: Mapping[str, str] | None = None, *, as_json: bool = False, only_result: bool = False
+) -> Iterator[Session]:
+    """Wire the objects of one task, and be the one place where a failure becomes words and an exit code."""
+    from infra.db import errors  # noqa: PLC0415 - `invoke --list` needs none of this
+    from infra.db.console import Console  # noqa: PLC0415
+
+    console = Console(as_json=as_json, only_result=only_result)
+    secret = ""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # one way to be interrupted
+    try:
+        from infra.db.session import Session  # noqa: PLC0415
+
+        settings = _settings(override or {})
+        secret = settings.password
+        session = Session(console, settings)
+        with contextlib.closing(session):
+            yield session
+    except errors.ToolError as error:
+        console.error(error)
+        raise Exit(code=error.exit_code) from None
+    except KeyboardInterrupt:
+        console.error(errors.Cancelled())
+        raise Exit(code=errors.Cancelled.exit_code) from None
+    except Exception:  # noqa: BLE001 - a bug, shown without its secrets
+        console.crash(secret)
+        raise Exit(code=1) from None
+
+
+def _settings(override: Mapping[str, str]) -> Settings:
+    from dotenv import dotenv_values  # noqa: PLC0415
+
+    from infra.db.settings import read  # noqa: PLC0415
+
+    file = ROOT / ".env"
+    dotenv = dotenv_values(file, encoding="utf-8-sig") if file.is_file() else {}
+    return read({**os.environ, **override}, root=ROOT, dotenv=dotenv)
+
+
+ns = Collection(migrate, migrate_status, migrate_reset, migrate_resolve, migrate_baseline)
+ns.add_collection(Collection("db", up, down, wait, url))
