@@ -5,6 +5,7 @@ Rich draws where there is a terminal; into a file or a pipe go plain lines, and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import traceback
@@ -222,8 +223,10 @@ class Console:
 
     def _write(self, stream: TextIO, text: str, style: str = "") -> None:
         if not stream.isatty():
-            stream.write(text + "\n")
-            stream.flush()
+            # A reader that has gone away (`| head`) must not stop a run in the middle.
+            with contextlib.suppress(BrokenPipeError):
+                stream.write(text + "\n")
+                stream.flush()
             return
         from rich.text import Text  # noqa: PLC0415
 

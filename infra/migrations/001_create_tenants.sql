@@ -43,7 +43,13 @@ BEGIN
     END IF;
 
     IF installed IS NULL THEN
-        CREATE EXTENSION vector WITH SCHEMA public;
+        BEGIN
+            CREATE EXTENSION vector WITH SCHEMA public;
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE EXCEPTION 'The role % may not install pgvector in this database', current_user
+                USING ERRCODE = 'insufficient_privilege', DETAIL = SQLERRM,
+                HINT = 'Ask an administrator of the server to run this once in this database, then try again: CREATE EXTENSION vector;';
+        END;
         -- By these words 001.down knows that the extension is ours to take away.
         COMMENT ON EXTENSION vector IS 'Vectors and the distances between them (pgvector). Made by migration 001.';
     END IF;

@@ -33,10 +33,10 @@ def choose(settings: Settings, tell: Callable[[str], None]) -> Server:
 
         return External(settings)
     if settings.server != "embedded":
-        from infra.db.servers.container import Container  # noqa: PLC0415
+        from infra.db.servers.container import Container, find_engine  # noqa: PLC0415
 
         try:
-            return Container(settings)
+            return Container(settings, engine=find_engine(settings))
         except errors.EngineUnavailable as error:
             if settings.server == "docker":
                 raise

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import stat
 import struct
 import tarfile
@@ -217,6 +218,10 @@ def _usual_endpoints(environment: Mapping[str, str]) -> Iterator[Endpoint]:
 
 
 def _connected(endpoint: Endpoint, timeout: int) -> DockerClient:
+    if endpoint.url.startswith("unix://"):  # a socket that nobody listens on is not worth the import
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(timeout)
+            probe.connect(urlsplit(endpoint.url).netloc + urlsplit(endpoint.url).path)
     import docker  # noqa: PLC0415 - costs as much as invoke itself; not every task needs an engine
 
     tls: docker.tls.TLSConfig | bool = False
@@ -234,7 +239,7 @@ def _connected(endpoint: Endpoint, timeout: int) -> DockerClient:
 
 def _reason(error: Exception) -> str:
     """Say why an engine did not answer, or what it answered, without the layers of libraries in between."""
-    text = str(getattr(error, "explanation", None) or error)
+    text = str(getattr(error, "explanation", None) or (repr(error) if isinstance(error, OSError) else error))
     known = {
         "PermissionError": "permission denied; let your user in:  sudo usermod -aG docker $USER  and log in again",
         "FileNotFoundError": "there is no such socket",
@@ -867,7 +872,7 @@ def _was_interrupted(log: str) -> bool:
     return (
         "The files belonging to this database system will be owned by" in log
         and "init process complete" not in log
-        and "Skipping initialization" in log
+        and ("Skipping initialization" in log or "exists but is not empty" in log)
     )
 
 

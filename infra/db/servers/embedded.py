@@ -106,6 +106,7 @@ class Embedded:
         if not self._settings.password:
             raise errors.NoPassword(self._settings.user)
         self._refuse_unfit_folder()
+        self._sweep()
         if not self.exists():
             self._create(tell)
         running = self._settled()
@@ -167,6 +168,7 @@ class Embedded:
             self._refuse_unfit_folder()
             return []
         self.stop()
+        self._sweep()
         grave = self._temporary()
         try:
             self._folder.rename(grave)  # at once, so that an interrupted deletion never leaves half a data folder
@@ -201,13 +203,15 @@ class Embedded:
             raise errors.FolderNotOurs(self._shown, why)
 
     def _temporary(self) -> Path:
-        """Return a free path beside the data folder, and remove what killed runs left at such paths."""
-        start = f"{self._folder.name}.tmp-"
+        """Return a path beside the data folder that no other living process uses."""
+        return self._folder.with_name(f"{self._folder.name}.tmp-{os.getpid()}")
+
+    def _sweep(self) -> None:
+        """Remove what killed runs left beside the data folder; what an initdb of theirs still writes goes next time."""
         for left in self._folder.parent.glob("*.tmp-*"):
-            pid = left.name.removeprefix(start)
+            pid = left.name.removeprefix(f"{self._folder.name}.tmp-")
             if pid.isdecimal() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
                 shutil.rmtree(left, ignore_errors=True)
-        return self._folder.with_name(f"{start}{os.getpid()}")
 
     def _create(self, tell: Callable[[str], None]) -> None:
         tell(f"Creating a private PostgreSQL {list(wheel.folders())[-1]} in {self.place()}")
@@ -229,7 +233,7 @@ class Embedded:
             secret.rename(data / SECRET)
             self._move_in(data)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            self._sweep()
 
     def _move_in(self, data: Path) -> None:
         try:

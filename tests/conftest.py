@@ -1,0 +1,149 @@
+"""The servers that the stories are played on: one of each kind for the whole session, a fresh database for each test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests import postgres, project, standin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from docker import DockerClient
+
+    from tests.postgres import Dsn
+    from tests.project import Project
+
+REQUIRED = os.environ.get("REQUIRE_DOCKER") == "1"
+
+
+def free_port() -> int:
+    """Return a port that nobody has, below the range of outgoing connections."""
+    for _ in range(100):
+        port = 20000 + secrets.randbelow(12000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("no free port")
+
+
+@pytest.fixture(scope="session")
+def docker_client() -> Iterator[DockerClient]:
+    """A real Docker engine; without one the test is skipped, or, where REQUIRE_DOCKER=1, fails."""
+    import docker
+
+    try:
+        client = docker.from_env(timeout=60)
+    except docker.errors.DockerException as error:
+        if REQUIRED:
+            pytest.fail(f"REQUIRE_DOCKER=1, but no Docker engine answers: {error}")
+        pytest.skip("no Docker engine answers here; start one to run this test (REQUIRE_DOCKER=1 makes it a failure)")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def image(docker_client: DockerClient) -> str:
+    """The stand-in for pgvector/pgvector:pg18."""
+    try:
+        return standin.image(docker_client)
+    except RuntimeError as error:
+        if REQUIRED:
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def private() -> Iterator[Dsn]:
+    """A PostgreSQL of the tests' own, which is `external` to the project."""
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def external_project(private: Dsn, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A checkout that uses an external server."""
+    return project.copy(
+        tmp_path_factory.mktemp("external") / "checkout",
+        DB_SERVER="external",
+        DB_HOST="127.0.0.1",
+        DB_PORT=str(private.port),
+        DB_PASSWORD=private.password,
+    )
+
+
+@pytest.fixture(scope="session")
+def embedded_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A checkout that uses the embedded server."""
+    root = tmp_path_factory.mktemp("embedded")
+    open_to_all(root)
+    made = project.copy(root / "checkout", DB_SERVER="embedded", DB_PORT=str(free_port()))
+    done = made.invoke("db.up")
+    assert done.code == 0, done
+    yield made
+    done = made.invoke("db.down", "--volumes", "--yes")
+    assert done.code == 0, done
+
+
+@pytest.fixture(scope="session")
+def docker_project(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A checkout that uses Docker."""
+    made = project.copy(
+        tmp_path_factory.mktemp("docker") / "checkout",
+        image=image,
+        DB_SERVER="docker",
+        DB_PORT=str(free_port()),
+        COMPOSE_PROJECT_NAME=f"test-{secrets.token_hex(4)}",
+    )
+    done = made.invoke("db.up")
+    assert done.code == 0, done
+    yield made
+    done = made.invoke("db.down", "--volumes", "--yes")
+    assert done.code == 0, done
+
+
+def open_to_all(folder: Path) -> None:
+    """Let the unprivileged account that runs PostgreSQL for root pass through pytest's private folders."""
+    if postgres.AS_ROOT:
+        for parent in (folder, *folder.parents):
+            if parent.name.startswith("pytest-"):
+                parent.chmod(0o755)
+        folder.chmod(0o755)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Callable[[Project], Project]:
+    """Return a function that gives a project a fresh database and an empty migrations folder."""
+
+    def make(base: Project) -> Project:
+        name = f"test_{secrets.token_hex(5)}"
+        with replace(base, settings={**base.settings, "DB_NAME": "postgres"}).connect() as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        folders = {"MIGRATIONS_DIR": str(tmp_path / "migrations"), "BACKUP_DIR": str(tmp_path / "backups")}
+        made = replace(base, settings={**base.settings, "DB_NAME": name, **folders})
+        made.folder.mkdir()
+        return made
+
+    return make
+
+
+@pytest.fixture(params=["embedded", "docker"])
+def anywhere(request: pytest.FixtureRequest, fresh: Callable[[Project], Project]) -> Project:
+    """A project with a fresh database, on the embedded server and on Docker: both play the same stories."""
+    return fresh(request.getfixturevalue(f"{request.param}_project"))
+
+
+@pytest.fixture
+def external(external_project: Project, fresh: Callable[[Project], Project]) -> Project:
+    """A project with a fresh database on an external server."""
+    return fresh(external_project)
