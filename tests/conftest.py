@@ -1,4 +1,4 @@
-"""The servers that the stories are played on: one of each kind for the whole session, a fresh database for each test."""
+"""The servers that the stories are played on: one of each kind for the session, a fresh database for each test."""
 
 from __future__ import annotations
 

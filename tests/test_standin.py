@@ -16,6 +16,7 @@ import docker
 import psycopg
 import pytest
 from docker.errors import DockerException, ImageNotFound
+
 from tests import standin
 
 if TYPE_CHECKING:

@@ -268,7 +268,9 @@ def test_a_server_without_a_free_connection_is_told(tls: Site) -> None:
 
 
 def test_something_else_than_postgresql_is_told(plain: Site) -> None:
-    script = "import http.server, sys; http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), http.server.BaseHTTPRequestHandler).serve_forever()"
+    script = (
+        "import sys, http.server as h; h.HTTPServer(('', int(sys.argv[1])), h.SimpleHTTPRequestHandler).serve_forever()"
+    )
     port = free_port()
     other = subprocess.Popen([sys.executable, "-c", script, str(port)], stderr=subprocess.DEVNULL)
     try:
@@ -383,8 +385,10 @@ def test_the_wheels_programs_know_no_tls() -> None:
 
 @pytest.mark.parametrize(
     ("version", "knows"),
-    [((18, 0), True), ((19, 0), True), ((17, 6), True), ((17, 5), False), ((16, 10), True), ((16, 9), False)]
-    + [((15, 14), True), ((14, 18), False), ((13, 22), True), ((13, 21), False), ((12, 99), False), ((9, 6), False)],
+    [
+        *[((19, 0), True), ((18, 0), True), ((17, 6), True), ((17, 5), False), ((16, 10), True), ((16, 9), False)],
+        *[((15, 14), True), ((14, 18), False), ((13, 22), True), ((13, 21), False), ((12, 99), False), ((9, 6), False)],
+    ],
 )
 def test_restrict_came_with_known_versions(version: tuple[int, int], *, knows: bool) -> None:
     assert external.knows_restrict(version) is knows

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+
 from tests import project
 from tests.project import TOP, Project
 

@@ -42,7 +42,9 @@ class LocalProcess:
             OSError: when it cannot be started.
 
         """
-        own_group = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+        own_group = 0
+        if sys.platform == "win32":
+            own_group = subprocess.CREATE_NEW_PROCESS_GROUP
         self._popen = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
