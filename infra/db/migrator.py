@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from infra.db.settings import Settings
 
 COPY_CHUNK = 1 << 20  # bytes
-WATCH_AFTER = 1.0  # seconds that a file may take before the server is asked what it is doing
+WATCH_AFTER = 0.2  # seconds that a file may take before the server is asked what it is doing
 WATCH_EVERY = 1.0  # seconds
 FIRST_PAUSE = 0.5  # seconds before the first retry; doubled each time, with jitter
 LONGEST_PAUSE = 10.0

@@ -159,7 +159,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, engine: Engine, image: str
 
 
 @contextlib.contextmanager
-def bystander(checkout: Checkout, **arguments: Any) -> Iterator[DockerContainer]:  # noqa: ANN401 - the SDK's
+def bystander(checkout: Checkout, **arguments: Any) -> Iterator[DockerContainer]:
     """Somebody else's container, which only ever sleeps."""
     image = standin.image(checkout.client)
     made = checkout.client.containers.create(image, ["sleep", "600"], **arguments)
@@ -648,7 +648,7 @@ def registry() -> Iterator[tuple[str, int]]:
     layer = layer_file.getvalue()
     with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
         assert tar.getnames() == ["file"]
-    import gzip  # noqa: PLC0415
+    import gzip
 
     config = json.dumps(
         {
