@@ -127,7 +127,7 @@ def _run(argv: list[str | Path]) -> None:
 
 
 def _group() -> int:
-    import pwd  # noqa: PLC0415 - not on Windows
+    import pwd
 
     return pwd.getpwnam(UNPRIVILEGED).pw_gid
 

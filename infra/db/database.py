@@ -458,6 +458,8 @@ def wait_until_ready(server: Server, settings: Settings, address: Address, tell:
             if not TRANSIENT.search(str(error)):
                 raise server.explain(refusals.words(str(error), settings, address)) from None
             if time.monotonic() > deadline:
+                if server.kind == "external":
+                    raise server.explain(refusals.words(str(error), settings, address)) from None
                 raise errors.NotReady(server.place(), settings.wait_timeout, _first_line(error)) from None
             if seen == "":
                 tell(f"Waiting for PostgreSQL ({server.place()}) to be ready")

@@ -35,8 +35,9 @@ class Session:
     def __init__(self, console: Console, settings: Settings) -> None:
         """Choose the server; nothing is read or started yet."""
         self.console = console
-        self.settings = settings
         self.server = choice.choose(settings, console.say)
+        # TLS is for somebody else's server; ours answer on this machine only, without it.
+        self.settings = settings if self.server.kind == "external" else settings.without_tls()
         self._database: Database | None = None
 
     def close(self) -> None:

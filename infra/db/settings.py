@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,11 @@ class Settings:
     def is_local(self) -> bool:
         """Whether DB_HOST names this machine."""
         return self.host == "127.0.0.1"
+
+    def without_tls(self) -> Settings:
+        """Return the settings without libpq's own for TLS."""
+        plain = {name: value for name, value in self.environment.items() if not name.startswith("PGSSL")}
+        return replace(self, environment=plain)
 
     def shown(self, path: Path) -> str:
         """Return a path as a person would type it from the project's top folder."""

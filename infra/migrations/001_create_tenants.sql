@@ -82,7 +82,7 @@ BEGIN
             set_bit(set_bit(
                 overlay(
                     uuid_send(gen_random_uuid())
-                    PLACING substring(int8send((extract(EPOCH FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                    PLACING substring(int8send(floor(extract(EPOCH FROM clock_timestamp()) * 1000)::bigint) FROM 3)
                     FROM 1 FOR 6
                 ), 52, 1), 53, 1), 'hex')::uuid;
     END IF;
@@ -92,7 +92,7 @@ COMMENT ON FUNCTION app.uuid_v7() IS 'A new UUID of version 7 (RFC 9562): ids ma
 
 CREATE FUNCTION app.uuid_v7_floor(moment timestamptz) RETURNS uuid
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN (lpad(to_hex((extract(EPOCH FROM moment) * 1000)::bigint), 12, '0') || '70008000000000000000')::uuid;
+RETURN (lpad(to_hex(floor(extract(EPOCH FROM moment) * 1000)::bigint), 12, '0') || '70008000000000000000')::uuid;
 COMMENT ON FUNCTION app.uuid_v7_floor(timestamptz) IS
 'The smallest version 7 UUID of a moment: turns a time range into a range of ids, which the primary key serves.';
 

@@ -21,13 +21,14 @@ CREATE TABLE policies (
     CONSTRAINT policies_name_check CHECK (char_length(name) BETWEEN 1 AND 255),
     CONSTRAINT policies_policy_type_check CHECK (policy_type IN ('access_control', 'data_retention', 'privacy')),
     CONSTRAINT policies_effective_check CHECK (effective_until > effective_from),
-    -- What the application reads: objects, each with a type that it knows.
+    -- What the application reads: objects, each with a type that it knows. Where there is no type, or no object to have
+    -- one, the comparison is unknown.
     CONSTRAINT policies_rules_check CHECK (
         jsonb_typeof(rules) = 'array'
         AND NOT jsonb_path_exists(
             rules,
-            'strict $[*] ? (@.type() != "object" || !exists(@.type)
-                || !(@.type == "block" || @.type == "alert" || @.type == "allow"))'
+            'strict $[*] ? (!(@.type == "block" || @.type == "alert" || @.type == "allow")
+                || (@.type == "block") is unknown)'
         )
     ),
     CONSTRAINT policies_conditions_check CHECK (jsonb_typeof(conditions) = 'object'),

@@ -145,7 +145,9 @@ class Schema:
     def copy(self) -> Schema:
         """Copy the database."""
         name = f"copy_{secrets.token_hex(6)}"
-        owned_by = self.one(superuser, "SELECT datdba::regrole::text FROM pg_database WHERE datname = current_database()")
+        owned_by = self.one(
+            superuser, "SELECT datdba::regrole::text FROM pg_database WHERE datname = current_database()"
+        )
         _create(self.server, name, self.name, owned_by)
         return Schema(self.server, name, self.suffix)
 
@@ -179,7 +181,11 @@ def run_file(schema: Schema, path: Path, who: Who = superuser) -> subprocess.Com
             "--set=ON_ERROR_STOP=1",
             f"--file={path}",
         ],
-        env={**schema.server.environment(schema.name, **schema.login(who)), "PGOPTIONS": "-c search_path=public", "LC_ALL": "C"},
+        env={
+            **schema.server.environment(schema.name, **schema.login(who)),
+            "PGOPTIONS": "-c search_path=public",
+            "LC_ALL": "C",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

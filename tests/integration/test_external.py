@@ -106,7 +106,9 @@ def with_tls() -> Path:
     for folder in sorted(Path("/").glob("usr/lib/postgresql/*/bin"), reverse=True):
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
-    pytest.fail("These tests need a PostgreSQL server with TLS:  apt install postgresql")
+    if os.environ.get("REQUIRE_DOCKER") == "1":
+        pytest.fail("REQUIRE_DOCKER=1 asks for real parts, but there is no PostgreSQL server with TLS here")
+    pytest.skip("needs a PostgreSQL server with TLS, like Debian's:  apt install postgresql openssl")
 
 
 def run_as(account: accounts.Account | None, *argv: str | Path) -> None:

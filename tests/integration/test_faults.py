@@ -70,7 +70,9 @@ def test_a_run_that_waits_says_for_whom_and_gives_up_in_time(external: Project) 
         other.execute("SELECT pg_advisory_lock(%s, %s)", psql.LOCK)
         done = external.invoke("migrate", DB_WAIT_TIMEOUT="0.6")
         assert done.code == 6
-        assert re.search(r"Another run works on this database.*\n  pid \d+, user postgres, from 127.0.0.1, somebody", done.out)
+        assert re.search(
+            r"Another run works on this database.*\n  pid \d+, user postgres, from 127.0.0.1, somebody", done.out
+        )
         assert f"SELECT pg_terminate_backend({other.info.backend_pid})" in done.err
         assert external.applied() == []
         waiting = external.start("migrate")
@@ -97,7 +99,9 @@ def test_a_file_that_cannot_get_its_table_is_retried_and_succeeds_when_it_can(ex
             blocker = run.stdout.readline().decode()
         code, _ = finish(run)
     assert code == 0
-    assert re.match(r"    held by pid \d+, user postgres, from 127.0.0.1, report, since .*, idle in transaction for", blocker)
+    assert re.match(
+        r"    held by pid \d+, user postgres, from 127.0.0.1, report, since .*, idle in transaction for", blocker
+    )
     assert external.applied() == ["001", "002"]
 
 
@@ -189,7 +193,9 @@ HOSTILE = [
     pytest.param("CREATE TABLE x (i int);\nCOMMIT;\n", 4, ":2", "opens or ends a transaction", id="commit"),
     pytest.param("BEGIN;\nCREATE TABLE x (i int);\nCOMMIT;\n", 4, ":1", "opens or ends a transaction", id="begin"),
     pytest.param("CREATE TABLE x (i int);\nROLLBACK;\n", 4, ":2", "opens or ends a transaction", id="rollback"),
-    pytest.param("CREATE TABLE x ();\nCREATE INDEX CONCURRENTLY i ON one (i);", 4, ":2", "CONCURRENTLY", id="concurrently"),
+    pytest.param(
+        "CREATE TABLE x ();\nCREATE INDEX CONCURRENTLY i ON one (i);", 4, ":2", "CONCURRENTLY", id="concurrently"
+    ),
     pytest.param("VACUUM;", 3, ":1", "no-transaction", id="vacuum"),
     pytest.param("DROP TABLE schema_migrations;", 3, "", "could not be recorded", id="drop-history"),
     pytest.param("DELETE FROM schema_migrations;", 3, "", "changed the history", id="edit-history"),
@@ -208,7 +214,9 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("sql", "code", "line", "words"), HOSTILE)
-def test_a_hostile_file_changes_nothing_and_is_named(external: Project, sql: str, code: int, line: str, words: str) -> None:
+def test_a_hostile_file_changes_nothing_and_is_named(
+    external: Project, sql: str, code: int, line: str, words: str
+) -> None:
     external.write("001_one.sql", "CREATE TABLE one (i int);")
     assert external.invoke("migrate").code == 0
     external.write("002_bad.sql", sql)
@@ -228,7 +236,9 @@ HARMLESS = [
     pytest.param("INSERT INTO one VALUES (1) -- no newline, no semicolon", [1], id="trailing-comment"),
     pytest.param(b"\xef\xbb\xbfINSERT INTO one\r\nVALUES (1);\r\n", [1], id="bom-and-crlf"),
     pytest.param("SELECT 'BEGIN; COMMIT;'; /* COMMIT; */ INSERT INTO one VALUES (1); -- COMMIT;", [1], id="words"),
-    pytest.param("SAVEPOINT a; INSERT INTO one VALUES (1); ROLLBACK TO a; INSERT INTO one VALUES (2);", [2], id="savepoint"),
+    pytest.param(
+        "SAVEPOINT a; INSERT INTO one VALUES (1); ROLLBACK TO a; INSERT INTO one VALUES (2);", [2], id="savepoint"
+    ),
     pytest.param("SELECT pg_advisory_lock(%d, %d); INSERT INTO one VALUES (1);" % psql.LOCK, [1], id="takes-our-lock"),
     pytest.param("SET search_path = pg_temp; INSERT INTO public.one VALUES (1);", [1], id="search-path"),
     pytest.param("COPY one FROM STDIN;\n7\n\\.\nSELECT 'COMMIT';", [7], id="copy-and-words"),

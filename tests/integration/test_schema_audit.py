@@ -20,7 +20,9 @@ WHO = {"user_id": "ann", "request_id": "r-1", "session_id": "s-1", "service": "g
 
 
 def events(schema: Schema, event_type: str = "%") -> list[tuple[Any, ...]]:
-    query = "SELECT event_type, event_data FROM event_audit WHERE event_type LIKE %s AND tenant_id = %s ORDER BY id DESC"
+    query = (
+        "SELECT event_type, event_data FROM event_audit WHERE event_type LIKE %s AND tenant_id = %s ORDER BY id DESC"
+    )
     return schema.rows(superuser, query, event_type, A)
 
 
@@ -72,10 +74,12 @@ def check_whole_rows(schema: Schema) -> None:
 
 
 def check_bulk(schema: Schema) -> None:
-    for table in ("content", "clusters"):
-        assert events(schema, f"{table}.insert") == [(f"{table}.insert", {"count": 1, "ids": [A]})]
+    schema.do(a, f"INSERT INTO content (id, source_id, s3_key_raw) VALUES ('{B}', '{A}', 'x')")
+    assert newest(schema) == ("content.insert", {"count": 1, "ids": [B]})
+    schema.do(a, f"INSERT INTO clusters (id, algorithm) VALUES ('{B}', 'dbscan')")
+    assert newest(schema) == ("clusters.insert", {"count": 1, "ids": [B]})
     for table in ("embeddings", "faces", "clusters", "content"):
-        schema.do(a, f"DELETE FROM {table}")
+        schema.do(a, f"DELETE FROM {table} WHERE id = '{A}'")
         assert events(schema, f"{table}.delete") == [(f"{table}.delete", {"count": 1, "ids": [A]})]
 
 
@@ -139,9 +143,7 @@ def test_the_progress_that_workers_note_leaves_no_event(schema: Schema) -> None:
     schema.do(a, "UPDATE content SET status = 'processing', processing_started_at = now()")
     schema.do(a, "UPDATE clusters SET size = 2, quality_score = 0.5")
     schema.do(a, "INSERT INTO clusters (id, algorithm) VALUES (%s, 'dbscan')", B)
-    schema.do(
-        a, "INSERT INTO cluster_members (cluster_id, face_id, similarity_score) VALUES (%s, %s, 1)", B, A
-    )
+    schema.do(a, "INSERT INTO cluster_members (cluster_id, face_id, similarity_score) VALUES (%s, %s, 1)", B, A)
     assert [name for name, _ in events(schema)][: len(events(schema)) - before] == ["clusters.insert"]
 
 
@@ -255,11 +257,14 @@ def test_only_the_owner_drops_and_makes_months(schema: Schema) -> None:
 
 
 def test_search_path_of_the_session_cannot_hijack_what_a_cascade_runs_as_the_owner(owned: Schema) -> None:
-    owned.do(superuser, f"""
+    owned.do(
+        superuser,
+        f"""
         CREATE SCHEMA evil AUTHORIZATION app_{owned.suffix};
         CREATE TABLE evil.ran_as (who text); GRANT INSERT ON evil.ran_as TO PUBLIC; GRANT USAGE ON SCHEMA evil TO PUBLIC;
         CREATE FUNCTION evil.lower(text) RETURNS text LANGUAGE plpgsql AS
-        $$ BEGIN INSERT INTO evil.ran_as VALUES (current_user); RETURN 'x'; END $$;""")
+        $$ BEGIN INSERT INTO evil.ran_as VALUES (current_user); RETURN 'x'; END $$;""",
+    )
     owned.do(a, "SET LOCAL search_path = evil, pg_catalog, public; DELETE FROM content")
     assert owned.rows(superuser, "SELECT who FROM evil.ran_as") == []
 

@@ -146,7 +146,9 @@ def test_an_id_that_another_tenant_has_is_free_to_use(schema: Schema) -> None:
 
 
 def test_partitions_show_nothing_to_anybody_but_through_the_table(schema: Schema) -> None:
-    partitions = schema.rows(superuser, "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'event_audit'::regclass")
+    partitions = schema.rows(
+        superuser, "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'event_audit'::regclass"
+    )
     assert len(partitions) >= 5
     for (partition,) in partitions:
         assert schema.refusal(a, f"SELECT FROM {partition}") == REFUSED

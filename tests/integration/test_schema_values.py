@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 CHECK, TAKEN, DATA = "23514", "23505", "22000"
 UNIT_OF = "array_fill({}::real, ARRAY[{}])::halfvec"
 VECTOR = "INSERT INTO embeddings (face_id, model_name, model_version, embedding) VALUES ('{}', 'm', '2', {})"
-FACE = "INSERT INTO faces (content_id, face_index, bbox_x, bbox_y, bbox_width, bbox_height) VALUES ('{}', {}, 0, 0, 1, 1)"
+FACE = (
+    "INSERT INTO faces (content_id, face_index, bbox_x, bbox_y, bbox_width, bbox_height) VALUES ('{}', {}, 0, 0, 1, 1)"
+)
 
 REFUSED = {
     "UPDATE sources SET type = 'magic'": CHECK,
@@ -66,6 +68,8 @@ REFUSED = {
     "UPDATE policies SET rules = '[{}]'": CHECK,
     "UPDATE policies SET rules = '[1]'": CHECK,
     """UPDATE policies SET rules = '[[{"type": "allow"}]]'""": CHECK,
+    """UPDATE policies SET rules = '[{"type": 1}]'""": CHECK,
+    """UPDATE policies SET rules = '[{"type": null}]'""": CHECK,
     """UPDATE policies SET rules = '[{"type": "allow"}, {"type": "maybe"}]'""": CHECK,
     "INSERT INTO policies (name, is_default) VALUES ('second', true)": TAKEN,
     "INSERT INTO policies (name) VALUES ('default')": TAKEN,
@@ -143,8 +147,8 @@ def test_ids_made_later_sort_later(schema: Schema) -> None:
 
 
 def test_a_range_of_ids_is_a_range_of_time(schema: Schema) -> None:
-    moment = datetime(2026, 1, 31, 12, 0, 0, 123000, tzinfo=UTC)
+    moment = datetime(2026, 1, 31, 12, 0, 0, 123900, tzinfo=UTC)  # rounded down: 123 ms
     floor = schema.one(a, "SELECT app.uuid_v7_floor(%s)", moment)
-    assert floor == uuid.UUID(int=(int(moment.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62))
+    assert floor == uuid.UUID(int=(1769860800123 << 80) | (7 << 76) | (2 << 62))
     between = "app.uuid_v7_floor(clock_timestamp()) <= app.uuid_v7()"
     assert schema.one(a, f"SELECT {between} AND app.uuid_v7() < app.uuid_v7_floor(clock_timestamp() + '1 s')") is True
