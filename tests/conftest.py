@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,16 +85,15 @@ def external_project(private: Dsn, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def embedded_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def embedded_project() -> Iterator[Project]:
     """A checkout that uses the embedded server."""
-    root = tmp_path_factory.mktemp("embedded")
-    open_to_all(root)
-    made = project.copy(root / "checkout", DB_SERVER="embedded", DB_PORT=str(free_port()))
-    done = made.invoke("db.up")
-    assert done.code == 0, done
-    yield made
-    done = made.invoke("db.down", "--volumes", "--yes")
-    assert done.code == 0, done
+    with open_folder() as folder:
+        made = project.copy(folder / "checkout", DB_SERVER="embedded", DB_PORT=str(free_port()))
+        done = made.invoke("db.up")
+        assert done.code == 0, done
+        yield made
+        done = made.invoke("db.down", "--volumes", "--yes")
+        assert done.code == 0, done
 
 
 @pytest.fixture(scope="session")
@@ -112,13 +113,13 @@ def docker_project(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     assert done.code == 0, done
 
 
-def open_to_all(folder: Path) -> None:
-    """Let the unprivileged account that runs PostgreSQL for root pass through pytest's private folders."""
-    if postgres.AS_ROOT:
-        for parent in (folder, *folder.parents):
-            if parent.name.startswith("pytest-"):
-                parent.chmod(0o755)
-        folder.chmod(0o755)
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """Make a folder that the unprivileged account which runs PostgreSQL for root can enter; pytest's own are closed."""
+    with tempfile.TemporaryDirectory(prefix="test-project-", dir="/tmp" if postgres.AS_ROOT else None) as name:
+        if postgres.AS_ROOT:
+            Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ HOST_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 ENTRYPOINT = Path(__file__).with_suffix(".sh")  # the official entrypoint in small
 
 
-class UnavailableError(Exception):
+class UnavailableError(RuntimeError):
     """The stand-in cannot be made on this machine; the text says why."""
 
 

@@ -65,6 +65,7 @@ class Console:
 
     def step(self, text: str) -> None:
         """Write that something which takes time begins."""
+        self._end()
         self.say(f"{text} {self._more}" if not text.endswith(".") else text, "dim")
 
     def event(self, event: migrator.Event) -> None:
@@ -176,6 +177,20 @@ class Console:
         elif all(entry.status in DONE for entry in entries):
             self.done(f"All {len(entries)} applied.")
 
+    def pulling(self, done: int, total: int) -> None:
+        """Show how much of an image has been pulled (bytes), as a bar on a terminal."""
+        if not self._out.isatty():
+            return
+        if self._live is None:
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
+
+            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+            self._live = Progress(*columns, console=self._terminal(self._out), transient=True)
+            self._doing = self._live.add_task("  pulling the image")
+            self._live.start()
+        if self._doing is not None:
+            self._live.update(self._doing, completed=done, total=total)
+
     def bytes_so_far(self, count: int) -> None:
         """Show how far a backup is, on a terminal."""
         if self._out.isatty() and count:
@@ -201,10 +216,11 @@ class Console:
     def error(self, error: ToolError) -> None:
         """Write what happened, where, what follows, and what to type next; always to standard error."""
         self._end()
-        self._write(sys.stderr, f"{self._bad} {error.what}", "bold red")
-        for part, style in ((error.where, ""), (error.consequence, "yellow")):
-            if part:
-                self._write(sys.stderr, part, style)
+        self._write(sys.stderr, f"{self._bad} {error.what}", "bold red", wrap=True)
+        if error.where:
+            self._write(sys.stderr, error.where)
+        if error.consequence:
+            self._write(sys.stderr, error.consequence, "yellow", wrap=True)
         if error.next:
             first, *others = error.next.split("\n")
             self._write(sys.stderr, "\n".join((f"Next: {first}", *(f"      {other}" for other in others))), "bold")
@@ -221,7 +237,8 @@ class Console:
     def _json(self, value: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
-    def _write(self, stream: TextIO, text: str, style: str = "") -> None:
+    def _write(self, stream: TextIO, text: str, style: str = "", *, wrap: bool = False) -> None:
+        """Write lines; prose is wrapped between words, while what may be copied is left to the terminal."""
         if not stream.isatty():
             # A reader that has gone away (`| head`) must not stop a run in the middle.
             with contextlib.suppress(BrokenPipeError):
@@ -230,7 +247,7 @@ class Console:
             return
         from rich.text import Text  # noqa: PLC0415
 
-        self._terminal(stream).print(Text(text, style=style), soft_wrap=True)
+        self._terminal(stream).print(Text(text, style=style), soft_wrap=not wrap)
 
     def _terminal(self, stream: TextIO) -> rich.console.Console:
         from rich.console import Console as Terminal  # noqa: PLC0415 - only where there is a terminal
@@ -251,7 +268,7 @@ def _encodes(stream: TextIO, text: str) -> bool:
 def _milliseconds(duration: int | None) -> str:
     if duration is None:
         return ""
-    return f"{duration} ms" if duration < 10_000 else f"{duration / 1000:.1f} s"
+    return f"{duration} ms" if duration < 1000 else f"{duration / 1000:.1f} s"
 
 
 def entry_object(entry: Entry) -> dict[str, Any]:

@@ -232,7 +232,9 @@ class Migrator:
         tries: dict[str, int] = {}
         for _ in range(MOST_ROUNDS):
             state = self.state(database)
-            steps = plan.steps(state.entries, to=to, out_of_order=out_of_order, folder=self._folder)
+            steps = plan.steps(
+                state.entries, to=to, out_of_order=out_of_order, folder=self._folder, recorded=database.kept_sql
+            )
             if not steps:
                 return
             self._refuse(steps, single=single)

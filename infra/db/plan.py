@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.db.errors import DriftError, Refused, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from infra.db.history import Applied
     from infra.db.migration import Migration
+
+
+LONGEST_DIFF = 40  # lines; enough to recognise an edit
 
 
 class Status(enum.StrEnum):
@@ -86,7 +91,12 @@ def _status(file: Migration | None, row: Applied | None, newest: int) -> Status:
 
 
 def steps(
-    entries: Sequence[Entry], *, to: str | None = None, out_of_order: bool = False, folder: str = ""
+    entries: Sequence[Entry],
+    *,
+    to: str | None = None,
+    out_of_order: bool = False,
+    folder: str = "",
+    recorded: Callable[[str], str | None] | None = None,
 ) -> tuple[Migration, ...]:
     """Return the migrations to run, in order.
 
@@ -95,6 +105,7 @@ def steps(
         to: the last version to apply; None for all.
         out_of_order: also run files older than the newest applied one.
         folder: where the files are, as people type it, for messages.
+        recorded: returns the SQL that the history keeps of a version, to show an edit as a diff.
 
     Raises:
         UsageError: there is no version `to`.
@@ -103,7 +114,8 @@ def steps(
     """
     excused = (Status.OUT_OF_ORDER,) if out_of_order else ()
     if drift := [entry for entry in entries if entry.status in DRIFT and entry.status not in excused]:
-        raise DriftError([(entry.status.value, entry.label, _since(entry)) for entry in drift], folder)
+        diffs = "\n".join(_diff(entry, recorded) for entry in drift if entry.status is Status.EDITED and recorded)
+        raise DriftError([(entry.status.value, entry.label, _since(entry)) for entry in drift], folder, diffs)
     last = _number(entries, to)
     return tuple(
         entry.file
@@ -133,6 +145,17 @@ def find(entries: Sequence[Entry], version: str) -> Entry:
 
 def _number(entries: Sequence[Entry], to: str | None) -> int | None:
     return None if to is None else int(find(entries, to).version)
+
+
+def _diff(entry: Entry, recorded: Callable[[str], str | None]) -> str:
+    """Show an edit against what was applied; nothing when the history does not keep it (a very large file)."""
+    old = recorded(entry.row.version) if entry.row else None
+    new = entry.file.text.sql if entry.file else None
+    if old is None or new is None:
+        return ""
+    names = f"{entry.label}.sql as applied", f"{entry.label}.sql now"
+    lines = difflib.unified_diff(old.split("\n"), new.split("\n"), *names, n=1, lineterm="")
+    return "\n".join(f"    {line}" for line in itertools.islice(lines, LONGEST_DIFF))
 
 
 def _since(entry: Entry) -> str:

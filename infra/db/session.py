@@ -35,7 +35,7 @@ class Session:
     def __init__(self, console: Console, settings: Settings) -> None:
         """Choose the server; nothing is read or started yet."""
         self.console = console
-        self.server = choice.choose(settings, console.say)
+        self.server = choice.choose(settings, console.say, console.pulling)
         # TLS is for somebody else's server; ours answer on this machine only, without it.
         self.settings = settings if self.server.kind == "external" else settings.without_tls()
         self._database: Database | None = None
@@ -96,14 +96,20 @@ class Session:
         migrator = self.migrator()
         if self.server.address() is None and not self.server.exists():
             return migrator.compare(History())
-        return migrator.compare(self.running().history())
+        try:
+            return migrator.compare(self.running().history())
+        except errors.DatabaseMissing:
+            if self.server.kind != "embedded":  # which makes it when it is needed
+                raise
+            return migrator.compare(History())
 
     def pending(self, *, to: str | None, out_of_order: bool) -> tuple[migration.Migration, ...]:
         """Return what a run would do, without starting anything."""
         state = self.look()
         if not state.history.rows and self._database:
             plan.refuse_unrecorded(self._database.tables())
-        return plan.steps(state.entries, to=to, out_of_order=out_of_order, folder=self.migrations)
+        recorded = self._database.kept_sql if self._database else None
+        return plan.steps(state.entries, to=to, out_of_order=out_of_order, folder=self.migrations, recorded=recorded)
 
     def migrate(self, *, to: str | None, out_of_order: bool, single: bool, with_backup: bool) -> None:
         """Apply what is pending and show how it went, on success and on failure."""

@@ -194,6 +194,7 @@ def test_an_edited_a_missing_and_a_late_file_stop_the_run_and_each_way_out_works
     }
     done = three.invoke("migrate")
     assert done.code == 4
+    assert "    -CREATE TABLE one (i int);\n    +CREATE TABLE one (i bigint);" in done.err
     assert "late" not in three.tables()
     assert three.invoke("migrate-status", "--check").code == 7
     assert three.invoke("migrate-resolve", "1", "--applied").code == 0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from infra.db.settings import Settings
 
 
-def choose(settings: Settings, tell: Callable[[str], None]) -> Server:
+def choose(settings: Settings, tell: Callable[[str], None], progress: Callable[[int, int], None]) -> Server:
     """Return the server, without starting anything.
 
     `auto` means: a DB_HOST that is not this machine is somebody else's server; otherwise Docker, if an engine
@@ -22,6 +22,7 @@ def choose(settings: Settings, tell: Callable[[str], None]) -> Server:
     Args:
         settings: what DB_SERVER and DB_HOST say.
         tell: called with the one line that says why the embedded server was taken.
+        progress: called with the bytes done and in all while an image is pulled.
 
     Raises:
         ServerError: DB_SERVER=docker, and no engine answers.
@@ -36,7 +37,7 @@ def choose(settings: Settings, tell: Callable[[str], None]) -> Server:
         from infra.db.servers.container import Container, find_engine  # noqa: PLC0415
 
         try:
-            return Container(settings, engine=find_engine(settings))
+            return Container(settings, engine=find_engine(settings), progress=progress)
         except errors.EngineUnavailable as error:
             if settings.server == "docker":
                 raise

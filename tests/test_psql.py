@@ -1,0 +1,444 @@
+"""What psql is told, and what it answers: the samples are real output of psql 18 under our arguments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from infra.db import history, psql
+from infra.db.history import History
+from infra.db.psql import Marker, Message
+from tests.values import migration
+
+DIGEST = (
+    "(SELECT coalesce(bit_xor(hashtextextended(version || '/' || status || '/' || checksum, 0)), 0)"
+    " FROM public.schema_migrations)"
+)
+LOCKED = r"""SELECT pg_catalog.pg_try_advisory_lock(1297044036, 1161909592) AS _migrate_locked \gset
+\if :_migrate_locked
+\else
+\echo tok BUSY
+\q
+\endif
+"""
+SAME = rf"""SELECT {DIGEST} AS _migrate_digest \gset
+SELECT :_migrate_digest = (-7) AS _migrate_same \gset
+\if :_migrate_same
+\else
+\echo tok STALE
+\q
+\endif
+"""
+BEGUN = (
+    "SELECT pg_catalog.pg_current_xact_id() AS _migrate_xact, pg_catalog.clock_timestamp() AS _migrate_start \\gset\n"
+)
+IN_TRANSACTION = "pg_catalog.pg_current_xact_id_if_assigned() = :'_migrate_xact'::pg_catalog.xid8"
+ELAPSED = "(extract(epoch FROM pg_catalog.clock_timestamp() - :'_migrate_start'::timestamptz) * 1000)::integer"
+TIDY = r"""RESET ALL \; DISCARD TEMP \; DEALLOCATE ALL \; UNLISTEN *;
+"""
+OFF, END = "SET LOCAL synchronous_commit = off \\; ", "\\echo tok END\n"
+
+
+def included(version: str, kept: str = IN_TRANSACTION) -> str:
+    return rf"""\ir {version}.sql
+\unrestrict tok
+RESET SESSION AUTHORIZATION \; RESET ROLE;
+SELECT coalesce({kept}, false) AS _migrate_kept,
+       {DIGEST} = (:_migrate_digest) AS _migrate_same \gset
+\if :_migrate_kept
+\else
+\echo tok ENDED {version}
+\q
+\endif
+\if :_migrate_same
+\else
+\echo tok MEDDLED {version}
+\q
+\endif
+"""
+
+
+def recorded(version: str, name: str, texts: str) -> str:
+    return (
+        "INSERT INTO public.schema_migrations (version, name, status, checksum, sql, down_sql, duration_ms)\n"
+        f"VALUES ('{version}', '{name}', 'applied', 'v1:aa', {texts}, {ELAPSED})"
+        " RETURNING duration_ms AS _migrate_ms, (:_migrate_digest)::bigint #"
+        " hashtextextended(version || '/' || status || '/' || checksum, 0) AS _migrate_digest \\gset\n"
+    )
+
+
+A, B = migration("001_a"), migration("002_b", "SELECT ':x'", down="DROP x;\n")
+A_TEXTS, B_TEXTS = "$mtok$SELECT 1;\n$mtok$, NULL", "$mtok$SELECT ':x'$mtok$, $mtok$DROP x;\n$mtok$"
+
+
+def start(version: str) -> str:
+    return f"\\echo tok START {version}\n"
+
+
+def done(version: str) -> str:
+    return f"\\echo tok DONE {version} :_migrate_ms\n"
+
+
+ONE = start("001") + f"BEGIN \\; {BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}COMMIT;\n{TIDY}" + done("001")
+OF_TWO = (
+    start("001")
+    + f"BEGIN \\; {OFF}{BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}COMMIT;\n{TIDY}{done('001')}"
+    + start("002")
+    + f"BEGIN \\; {BEGUN}{included('002')}{recorded('002', 'b', B_TEXTS)}COMMIT;\n{TIDY}{done('002')}"
+)
+OF_SINGLE = (
+    f"BEGIN;\n{start('001')}{BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}{TIDY}{done('001')}"
+    f"{start('002')}{BEGUN}{included('002')}{recorded('002', 'b', B_TEXTS)}{TIDY}{done('002')}COMMIT;\n"
+)
+LONE = rf"""\echo tok START 003
+INSERT INTO public.schema_migrations (version, name, status, checksum, sql, down_sql)
+VALUES ('003', 'c', 'running', 'v1:aa', NULL, NULL)
+ON CONFLICT (version) DO UPDATE SET status = 'running', applied_at = pg_catalog.clock_timestamp();
+SELECT {DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \gset
+SET lock_timeout = '1s';
+{included("003", "pg_catalog.pg_current_xact_id_if_assigned() IS NULL")}UPDATE public.schema_migrations \
+SET status = 'applied', duration_ms = {ELAPSED}
+WHERE version = '003' RETURNING duration_ms AS _migrate_ms \gset
+SELECT {DIGEST} AS _migrate_digest \gset
+{TIDY}\echo tok DONE 003 :_migrate_ms
+"""
+
+
+def driver(*steps: object, **options: object) -> str:
+    expected = History((), -7, exists=True)
+    return "".join(psql.driver(steps, **{"token": "tok", "expected": expected, **options}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"),
+    [
+        pytest.param(driver(A), LOCKED + SAME + ONE + END, id="one file, whose commit waits for the disk"),
+        pytest.param(driver(A, B), LOCKED + SAME + OF_TWO + END, id="two files, the last commit flushes both"),
+        pytest.param(driver(A, B, single=True), LOCKED + SAME + OF_SINGLE + END, id="single: one transaction, clean"),
+        pytest.param(
+            driver(migration("003_c", None, transaction=False, lock_timeout="1s")),
+            LOCKED + SAME + LONE + END,
+            id="no transaction: recorded before and after",
+        ),
+        pytest.param(
+            driver(replace(A, directives=replace(A.directives, lock_timeout="30s"))),
+            LOCKED + SAME + ONE.replace("BEGIN \\; ", "BEGIN \\; SET LOCAL lock_timeout = '30s' \\; ") + END,
+            id="a lock timeout of the file's own",
+        ),
+        pytest.param(
+            driver(A, expected=History()),
+            f"{LOCKED}SET client_min_messages = warning;\n{history.CREATE}RESET client_min_messages;\n"
+            f"{SAME.replace('(-7)', '(0)')}{ONE}{END}",
+            id="no history yet: it is made under the lock",
+        ),
+        pytest.param(driver(A, sweep="rm x"), f"{LOCKED}\\! rm x\n{SAME}{ONE}{END}", id="sweeps under the lock"),
+    ],
+)
+def test_the_driver_is_this_text(actual: str, expected: str) -> None:
+    assert actual == expected
+
+
+OPTIONS = (
+    "-c search_path=public -c lock_timeout=5s -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+    " -c idle_session_timeout=0 -c client_min_messages=notice"
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_windows", "expected"),
+    [
+        pytest.param(150013, False, f"{OPTIONS} -c client_connection_check_interval=500", id="15"),
+        pytest.param(
+            170000, False, f"{OPTIONS} -c transaction_timeout=0 -c client_connection_check_interval=500", id="17"
+        ),
+        pytest.param(180004, True, f"{OPTIONS} -c transaction_timeout=0", id="18 on Windows"),
+    ],
+)
+def test_the_session_has_what_this_server_knows(version: int, is_windows: bool, expected: str) -> None:  # noqa: FBT001
+    options = psql.session_options(lock_timeout="5s", server_version=version, server_is_windows=is_windows)
+    assert options == expected
+
+
+def error(**parts: object) -> Message:
+    return Message(**{"version": "001", "severity": "ERROR", **parts})  # type: ignore[arg-type]
+
+
+DO_NOTICE = r"""psql:001.sql:6: NOTICE:  00000: first
+second
+DETAIL:  d1
+d2
+HINT:  h1
+LOCATION:  exec_stmt_raise, pl_exec.c:3909
+"""
+NOTICE = error(end=5, severity="NOTICE", sqlstate="00000", text="first\nsecond", detail="d1\nd2", hint="h1")
+SAMPLES = [
+    pytest.param(
+        r"""psql:001.sql:7: ERROR:  42703: column "nam" of relation "a" does not exist
+LINE 2:   (id, nam)
+               ^
+LOCATION:  checkInsertTargets, parse_target.c:1068
+psql:001.sql:7: STATEMENT:  INSERT INTO a
+  (id, nam)
+VALUES (1, 2);
+""",
+        error(
+            end=6,
+            sqlstate="42703",
+            text='column "nam" of relation "a" does not exist',
+            line=2,
+            excerpt=("  (id, nam)", "       ^"),
+            statement="INSERT INTO a\n  (id, nam)\nVALUES (1, 2);",
+        ),
+        id="excerpt, caret, statement of three lines",
+    ),
+    pytest.param(DO_NOTICE, NOTICE, id="notice of two lines, with detail of two and hint"),
+    pytest.param(
+        """psql:001.sql:5: ERROR:  P0042: multi
+line
+DETAIL:  det
+HINT:  hint
+CONTEXT:  PL/pgSQL function inline_code_block line 3 at RAISE
+LOCATION:  exec_stmt_raise, pl_exec.c:3909
+psql:001.sql:5: STATEMENT:  DO $$
+BEGIN
+HINT:  not one
+LINE 2: nor this
+END $$;
+""",
+        error(
+            end=4,
+            sqlstate="P0042",
+            text="multi\nline",
+            detail="det",
+            hint="hint",
+            context="PL/pgSQL function inline_code_block line 3 at RAISE",
+            statement="DO $$\nBEGIN\nHINT:  not one\nLINE 2: nor this\nEND $$;",
+        ),
+        id="a statement is not read as parts of the message",
+    ),
+    pytest.param(
+        """psql:/tmp/x:1/001.sql:8: ERROR:  42703: column "nope" does not exist
+LINE 1: (SELECT nope
+                ^
+QUERY:  (SELECT nope
+          FROM pg_class)
+CONTEXT:  PL/pgSQL function pg_temp_2.f() line 3 at RETURN
+LOCATION:  errorMissingColumn, parse_relation.c:3822
+psql:/tmp/x:1/001.sql:8: STATEMENT:  SELECT
+  pg_temp.f();
+""",
+        error(
+            end=7,
+            sqlstate="42703",
+            text='column "nope" does not exist',
+            line=0,
+            excerpt=("(SELECT nope", "        ^"),
+            context="PL/pgSQL function pg_temp_2.f() line 3 at RETURN",
+            statement="SELECT\n  pg_temp.f();",
+        ),
+        id="in a function: the line is not one of the file",
+    ),
+    pytest.param(
+        """psql:001.sql:4: ERROR:  23505: duplicate key value violates unique constraint "c_pkey"
+DETAIL:  Key (id)=(1) already exists.
+SCHEMA NAME:  pg_temp_8
+TABLE NAME:  c
+CONSTRAINT NAME:  c_pkey
+LOCATION:  _bt_check_unique, nbtinsert.c:666
+psql:001.sql:4: STATEMENT:  INSERT INTO c VALUES (1);
+""",
+        error(
+            end=3,
+            sqlstate="23505",
+            text='duplicate key value violates unique constraint "c_pkey"',
+            detail="Key (id)=(1) already exists.",
+            statement="INSERT INTO c VALUES (1);",
+        ),
+        id="names of what is concerned",
+    ),
+    pytest.param(
+        "psql:001.sql:3: error: backslash commands are restricted; only \\unrestrict is allowed\n",
+        error(
+            end=2,
+            severity="error",
+            sqlstate="",
+            text="backslash commands are restricted; only \\unrestrict is allowed",
+        ),
+        id="psql's own error",
+    ),
+    pytest.param(
+        """psql:001.sql:4: ERROR:  42601: unterminated quoted string at or near "'open
+  until the end;"
+LINE 1: SELECT 'open
+               ^
+LOCATION:  scanner_yyerror, scan.l:1237
+psql:001.sql:4: STATEMENT:  SELECT 'open
+  until the end;
+""",
+        error(
+            end=3,
+            sqlstate="42601",
+            text='unterminated quoted string at or near "\'open\n  until the end;"',
+            line=1,
+            excerpt=("SELECT 'open", "       ^"),
+            statement="SELECT 'open\n  until the end;",
+        ),
+        id="unterminated quote",
+    ),
+    pytest.param(
+        """psql:C:\\Temp\\m\\0042.sql:60004: ERROR:  22P02: invalid input syntax for type integer: "x"
+LINE 2: VALUES ('x');
+                ^
+LOCATION:  pg_strtoint32_safe, numutils.c:615
+psql:C:\\Temp\\m\\0042.sql:60004: STATEMENT:  INSERT INTO big
+VALUES ('x');
+""",
+        error(
+            version="0042",
+            end=60003,
+            sqlstate="22P02",
+            text='invalid input syntax for type integer: "x"',
+            line=2,
+            excerpt=("VALUES ('x');", "        ^"),
+            statement="INSERT INTO big\nVALUES ('x');",
+        ),
+        id="at the end of a large file, on Windows",
+    ),
+    pytest.param(
+        "psql:driver.sql:20: FEHLER:  42501: keine Berechtigung für Tabelle schema_migrations\n",
+        error(
+            version="",
+            end=20,
+            severity="FEHLER",
+            sqlstate="42501",
+            text="keine Berechtigung für Tabelle schema_migrations",
+        ),
+        id="from the driver, in the server's language",
+    ),
+    pytest.param(
+        'psql: error: connection to server at "h", port 1 failed: Connection refused\n\tIs the server running?\n',
+        error(
+            version="",
+            end=0,
+            severity="error",
+            sqlstate="",
+            text='psql: error: connection to server at "h", port 1 failed: Connection refused\n\tIs the server running?',
+        ),
+        id="before any file",
+    ),
+]
+
+
+@pytest.mark.parametrize(("output", "expected"), SAMPLES)
+def test_a_message_is_read_into_its_parts(output: str, expected: Message) -> None:
+    assert psql.parse(output.splitlines()) == expected
+
+
+def read(*lines: tuple[str, str]) -> list[Marker | Message | str]:
+    reader = psql.Reader("tok")
+    return [*(item for line in lines for item in reader.feed(*line)), *reader.flush(), *reader.flush()]
+
+
+def errors_of(text: str) -> list[tuple[str, str]]:
+    return [("stderr", line) for line in text.splitlines()]
+
+
+def test_the_reader_gives_each_message_once_it_is_whole_and_markers_and_results_at_once() -> None:
+    output = read(
+        ("stdout", "tok START 001"),
+        *errors_of(DO_NOTICE),
+        ("stdout", "1|tok DONE 001 5"),
+        ("stdout", ""),
+        *errors_of(DO_NOTICE),
+        ("stdout", "tok DONE 001 12"),
+        ("stdout", "tok END"),
+    )
+    assert output == [
+        Marker("START", ("001",)),
+        "1|tok DONE 001 5",
+        "",
+        NOTICE,
+        Marker("DONE", ("001", "12")),
+        Marker("END", ()),
+        NOTICE,
+    ]
+
+
+@pytest.mark.parametrize(("output", "expected"), SAMPLES)
+def test_the_reader_keeps_the_statement_with_its_error_and_apart_from_what_follows(
+    output: str, expected: Message
+) -> None:
+    assert read(*errors_of(output + DO_NOTICE)) == [expected, NOTICE]
+
+
+def test_a_lost_connection_is_told_in_three_messages_of_which_all_are_errors() -> None:
+    said = read(
+        *errors_of("""psql:001.sql:3: FATAL:  57P01: terminating connection due to administrator command
+LOCATION:  ProcessInterrupts, postgres.c:3354
+psql:001.sql:3: server closed the connection unexpectedly
+\tThis probably means the server terminated abnormally
+\tbefore or while processing the request.
+psql:001.sql:3: error: connection to server was lost
+""")
+    )
+    closed = (
+        "server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally"
+        "\n\tbefore or while processing the request."
+    )
+    assert said == [
+        error(end=2, severity="FATAL", sqlstate="57P01", text="terminating connection due to administrator command"),
+        error(end=2, severity="error", sqlstate="", text=closed),
+        error(end=2, severity="error", sqlstate="", text="connection to server was lost"),
+    ]
+    assert [isinstance(each, Message) and each.is_error for each in said] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_error"),
+    [
+        pytest.param("ERROR:  42703: column does not exist", True, id="error"),
+        pytest.param("ERROR:  P0042: our own", True, id="error raised by a function"),
+        pytest.param("NOTICE:  00000: table does not exist, skipping", False, id="DROP IF EXISTS"),
+        pytest.param("WARNING:  01000: careful", False, id="warning"),
+        pytest.param('NOTICE:  42P07: relation "x" already exists, skipping', False, id="CREATE TABLE IF NOT EXISTS"),
+        pytest.param("HINWEIS:  42710: Erweiterung »vector« existiert bereits", False, id="likewise, in German"),
+    ],
+)
+def test_only_what_failed_is_an_error(line: str, is_error: bool) -> None:  # noqa: FBT001
+    # psql echoes the statement after an error, and after an error only (ECHO=errors)
+    statement = ["psql:001.sql:2: STATEMENT:  SELECT 1;"] if is_error else []
+    assert psql.parse([f"psql:001.sql:2: {line}", *statement]).is_error is is_error
+
+
+@pytest.mark.parametrize(
+    ("sql", "end", "statement", "line", "expected"),
+    [
+        pytest.param("SELECT 1;\nSELECT nope;\n", 2, "SELECT nope;", 1, 2, id="one line"),
+        pytest.param("--\nINSERT INTO a\n (b)\nVALUES (1);\n", 4, "INSERT INTO a\n (b)\nVALUES (1);", 2, 3, id="three"),
+        pytest.param("SELECT 1; SELECT x; SELECT 2;\n", 1, "SELECT x;", 1, 1, id="several on a line"),
+        pytest.param("SELECT x;\n-- SELECT x;\nSELECT x;\nSELECT x;\n", 3, "SELECT x;", 1, 3, id="text occurs again"),
+        pytest.param(
+            "SELECT 1;\n-- psql drops this\n/* keeps\n this */\nSELECT x;\n",
+            5,
+            "/* keeps\n this */\nSELECT x;",
+            3,
+            5,
+            id="comments before it",
+        ),
+        pytest.param("COPY c FROM STDIN;\n1\nx\n\\.\n", 4, "COPY c FROM STDIN;", 0, 1, id="COPY ends after its data"),
+        pytest.param("SELECT f(\n1);\n", 2, "SELECT f(\n1);", 0, 1, id="no line given: where the statement begins"),
+        pytest.param("SELECT x\n\n", 2, "SELECT x", 1, 1, id="no semicolon"),
+        pytest.param("SELECT '\n\n", 2, "SELECT '\n\n", 1, 1, id="quote open to the end"),
+        pytest.param("SELECT :v\n;", 2, "SELECT 1\n;", 1, 1, id="text differs: counted back"),
+        pytest.param(None, 60003, "INSERT INTO big\nVALUES ('x');", 2, 60003, id="text not kept: counted back"),
+        pytest.param("\\! x\nSELECT 1;\n", 1, "", 0, 1, id="psql's own error has no statement"),
+    ],
+)
+def test_an_error_is_located_where_the_server_points_or_where_its_statement_begins(
+    sql: str | None, end: int, statement: str, line: int, expected: int
+) -> None:
+    message = error(end=end, sqlstate="42601", text="x", line=line, statement=statement)
+    assert psql.locate(message, sql) == expected
+    crlf = replace(message, statement=statement.replace("\n", "\r\n"))  # as psql echoes a file with CRLF
+    assert psql.locate(crlf, sql) == expected
