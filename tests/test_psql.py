@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.db import history, psql
 from infra.db.history import History
 from infra.db.psql import Marker, Message
+from infra.db.servers.process import lines
 from tests.values import migration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DIGEST = (
     "(SELECT coalesce(bit_xor(hashtextextended(version || '/' || status || '/' || checksum, 0)), 0)"
@@ -91,18 +96,19 @@ OF_SINGLE = (
     f"BEGIN;\n{start('001')}{BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}{TIDY}{done('001')}"
     f"{start('002')}{BEGUN}{included('002')}{recorded('002', 'b', B_TEXTS)}{TIDY}{done('002')}COMMIT;\n"
 )
-LONE = rf"""\echo tok START 003
-INSERT INTO public.schema_migrations (version, name, status, checksum, sql, down_sql)
+LONE = (
+    start("003")
+    + rf"""INSERT INTO public.schema_migrations (version, name, status, checksum, sql, down_sql)
 VALUES ('003', 'c', 'running', 'v1:aa', NULL, NULL)
 ON CONFLICT (version) DO UPDATE SET status = 'running', applied_at = pg_catalog.clock_timestamp();
 SELECT {DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \gset
 SET lock_timeout = '1s';
-{included("003", "pg_catalog.pg_current_xact_id_if_assigned() IS NULL")}UPDATE public.schema_migrations \
-SET status = 'applied', duration_ms = {ELAPSED}
+{included("003", "pg_catalog.pg_current_xact_id_if_assigned() IS NULL")}"""
+    + rf"""UPDATE public.schema_migrations SET status = 'applied', duration_ms = {ELAPSED}
 WHERE version = '003' RETURNING duration_ms AS _migrate_ms \gset
 SELECT {DIGEST} AS _migrate_digest \gset
-{TIDY}\echo tok DONE 003 :_migrate_ms
-"""
+{TIDY}{done("003")}"""
+)
 
 
 def driver(*steps: object, **options: object) -> str:
@@ -429,7 +435,23 @@ def test_only_what_failed_is_an_error(line: str, is_error: bool) -> None:  # noq
         pytest.param("COPY c FROM STDIN;\n1\nx\n\\.\n", 4, "COPY c FROM STDIN;", 0, 1, id="COPY ends after its data"),
         pytest.param("SELECT f(\n1);\n", 2, "SELECT f(\n1);", 0, 1, id="no line given: where the statement begins"),
         pytest.param("SELECT x\n\n", 2, "SELECT x", 1, 1, id="no semicolon"),
-        pytest.param("SELECT '\n\n", 2, "SELECT '\n\n", 1, 1, id="quote open to the end"),
+        pytest.param("SELECT 1;\nSELECT 'a\nb\n\n\n", 5, "SELECT 'a\nb", 1, 2, id="quote open to the end"),
+        pytest.param(
+            "CREATE TABLE t (\n  a int,\n\n  b nope,\n\n\n  c int\n);\n",
+            8,
+            "CREATE TABLE t (\n  a int,\n  b nope,\n  c int\n);",
+            3,
+            4,
+            id="psql leaves empty lines out",
+        ),
+        pytest.param(
+            "DO $$\n\nBEGIN\n  SELEC 1;\n\nEND $$;\n",
+            6,
+            "DO $$\n\nBEGIN\n  SELEC 1;\n\nEND $$;",
+            4,
+            4,
+            id="psql keeps empty lines in quotes",
+        ),
         pytest.param("SELECT :v\n;", 2, "SELECT 1\n;", 1, 1, id="text differs: counted back"),
         pytest.param(None, 60003, "INSERT INTO big\nVALUES ('x');", 2, 60003, id="text not kept: counted back"),
         pytest.param("\\! x\nSELECT 1;\n", 1, "", 0, 1, id="psql's own error has no statement"),
@@ -440,5 +462,51 @@ def test_an_error_is_located_where_the_server_points_or_where_its_statement_begi
 ) -> None:
     message = error(end=end, sqlstate="42601", text="x", line=line, statement=statement)
     assert psql.locate(message, sql) == expected
-    crlf = replace(message, statement=statement.replace("\n", "\r\n"))  # as psql echoes a file with CRLF
-    assert psql.locate(crlf, sql) == expected
+
+
+class Ended:
+    """A program that has said what it had to say on standard error."""
+
+    def __init__(self, said: bytes) -> None:
+        self.said = said
+
+    def sources(self) -> list[Iterator[tuple[str, bytes]]]:
+        return [iter([("stderr", self.said)])]
+
+    def wait(self) -> int:
+        return psql.SCRIPT_ERROR
+
+
+@pytest.mark.parametrize(
+    ("sql", "said", "expected"),
+    [
+        pytest.param(
+            "SELECT 1;\n\nSELECT\n  nope\nFROM pg_class;\n",
+            b"""psql:001.sql:6: ERROR:  42703: column "nope" does not exist
+LINE 2:   nope\r
+          ^\r
+psql:001.sql:6: STATEMENT:  SELECT\r
+  nope\r
+FROM pg_class;
+""",
+            4,
+            id="pointed at",
+        ),
+        pytest.param(
+            "-- x\nCREATE TEMP TABLE c (id int);\nCOPY c\n FROM STDIN;\n1\nx\n\\.\nSELECT 1;\n",
+            b"""psql:001.sql:8: ERROR:  22P02: invalid input syntax for type integer: "x"
+CONTEXT:  COPY c, line 2, column id: "x"
+LOCATION:  pg_strtoint32_safe, numutils.c:615
+psql:001.sql:8: STATEMENT:  COPY c\r
+ FROM STDIN;
+""",
+            3,
+            id="COPY",
+        ),
+    ],
+)
+def test_an_error_in_a_file_with_crlf_is_located_like_any_other(sql: str, said: bytes, expected: int) -> None:
+    (message,) = read(*(line for line in lines(Ended(said)) if line))
+    assert isinstance(message, Message)
+    assert psql.locate(message, sql) == expected
+    assert "\r" not in message.statement + "".join(message.excerpt)

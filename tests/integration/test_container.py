@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.db import database, errors, settings
-from infra.db.servers import Address, Identity, container, process
-from infra.db.servers.container import Container, Endpoint, Engine
+from infra.db.servers import Address, Identity, container, endpoints, process
+from infra.db.servers.container import Container, Engine
+from infra.db.servers.endpoints import Endpoint
 from tests import standin
 
 if TYPE_CHECKING:
@@ -815,7 +816,7 @@ def test_each_socket_that_was_tried_is_reported_with_its_reason(
     with socket.socket(socket.AF_UNIX) as closed:
         closed.bind(str(path))
     ends = [Endpoint(f"unix://{path}", "usual place"), Endpoint(f"unix://{path}2", "usual place")]
-    monkeypatch.setattr(container, "_usual_endpoints", lambda _: ends)
+    monkeypatch.setattr(endpoints, "usual", lambda _: ends)
     with pytest.raises(errors.EngineUnavailable) as refused:
         found(tmp_path)
     assert refused.value.where == (

@@ -8,12 +8,9 @@ and used as it is; where there is none, it is created with the labels that let `
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import re
 import socket
-import stat
 import struct
 import tarfile
 import tempfile
@@ -24,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from infra.db import errors
-from infra.db.servers import Address, compose, libpq
+from infra.db.servers import Address, compose, endpoints, libpq
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +32,7 @@ if TYPE_CHECKING:
 
     from infra.db.errors import ServerError
     from infra.db.servers import Identity
+    from infra.db.servers.endpoints import Endpoint
     from infra.db.servers.process import Process
     from infra.db.settings import Settings
 
@@ -78,34 +76,6 @@ SELECT system_identifier, to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC',
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where an engine may answer.
-
-    Attributes:
-        url: like `unix:///var/run/docker.sock`.
-        origin: who named it, in words.
-        certificates: the folder of ca.pem, cert.pem and key.pem; None without TLS.
-        verify: whether the engine's certificate is checked.
-
-    """
-
-    url: str
-    origin: str
-    certificates: Path | None = None
-    verify: bool = True
-
-    @property
-    def host(self) -> str:
-        """The machine the engine runs on, as this one reaches it."""
-        parts = urlsplit(self.url)
-        is_here = parts.scheme not in ("tcp", "http", "https", "ssh") or parts.hostname in ("localhost", "::1")
-        return "127.0.0.1" if is_here else parts.hostname or "127.0.0.1"
-
-    def __str__(self) -> str:
-        return f"{self.url} ({self.origin})"
-
-
-@dataclass(frozen=True, slots=True)
 class Engine:
     """An engine that answers.
 
@@ -128,93 +98,14 @@ def find_engine(settings: Settings) -> Engine:
         EngineUnavailable: with each endpoint that was tried and its reason.
 
     """
-    named = _named_endpoint(settings.environment)
+    named = endpoints.named(settings.environment)
     tried: list[tuple[str, str]] = []
-    for endpoint in [named] if named else _usual_endpoints(settings.environment):
+    for endpoint in [named] if named else endpoints.usual(settings.environment):
         try:
             return Engine(_connected(endpoint, FAR_PROBE if named else PROBE), endpoint)
         except Exception as error:  # noqa: BLE001 - docker, requests, ssl, paramiko and pywin32 each raise their own
             tried.append((str(endpoint), _reason(error)))
     raise errors.EngineUnavailable(tried)
-
-
-def _named_endpoint(environment: Mapping[str, str]) -> Endpoint | None:
-    if host := environment.get("DOCKER_HOST"):
-        folder = environment.get("DOCKER_CERT_PATH") or (environment.get("DOCKER_TLS_VERIFY") and _config(environment))
-        url = f"unix://{host}" if host.startswith("/") else host
-        verify = bool(environment.get("DOCKER_TLS_VERIFY"))
-        return Endpoint(url, "DOCKER_HOST", Path(folder) if folder else None, verify)
-    if name := environment.get("DOCKER_CONTEXT"):
-        return _context(name, f"DOCKER_CONTEXT={name}", environment)
-    if (name := _current_context(environment)) and name != "default":
-        return _context(name, f"current Docker context {name}", environment)
-    return None
-
-
-def _context(name: str, origin: str, environment: Mapping[str, str]) -> Endpoint:
-    """Read a context where the Docker CLI keeps it; the SDK takes the default socket for one that it cannot find."""
-    if name == "default":
-        usual = "npipe:////./pipe/docker_engine" if os.name == "nt" else "unix:///var/run/docker.sock"
-        return Endpoint(usual, origin)
-    identifier = hashlib.sha256(name.encode()).hexdigest()
-    contexts = _config(environment) / "contexts"
-    try:
-        meta = json.loads((contexts / "meta" / identifier / "meta.json").read_text(encoding="utf-8"))
-        endpoint = meta["Endpoints"]["docker"]
-        certificates = contexts / "tls" / identifier / "docker"
-        return Endpoint(
-            endpoint["Host"],
-            origin,
-            certificates if certificates.is_dir() else None,
-            verify=not endpoint.get("SkipTLSVerify"),
-        )
-    except FileNotFoundError:
-        reason = "there is no such context; see  docker context ls"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"the context cannot be read: {error}"
-    raise errors.EngineUnavailable([(origin, reason)]) from None
-
-
-def _current_context(environment: Mapping[str, str]) -> str:
-    try:
-        said = json.loads((_config(environment) / "config.json").read_text(encoding="utf-8"))
-        return str(said.get("currentContext") or "")
-    except (OSError, ValueError, AttributeError):
-        return ""
-
-
-def _config(environment: Mapping[str, str]) -> Path:
-    return Path(environment.get("DOCKER_CONFIG") or _home(environment) / ".docker")
-
-
-def _home(environment: Mapping[str, str]) -> Path:
-    return Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
-
-
-def _usual_endpoints(environment: Mapping[str, str]) -> Iterator[Endpoint]:
-    """Yield where engines put their sockets: Docker, Desktop, rootless, OrbStack, Colima, Rancher, Podman."""
-    if os.name == "nt":
-        for pipe in ("docker_engine", "dockerDesktopLinuxEngine", "podman-machine-default"):
-            if os.path.exists(rf"\\.\pipe\{pipe}"):  # noqa: PTH110 - pathlib resolves, and a pipe is no file
-                yield Endpoint(f"npipe:////./pipe/{pipe}", "usual place")
-        return
-    home = _home(environment)
-    runtime = Path(environment.get("XDG_RUNTIME_DIR") or "/nonexistent")
-    for path in (
-        Path("/var/run/docker.sock"),
-        home / ".docker/run/docker.sock",
-        home / ".docker/desktop/docker.sock",
-        runtime / "docker.sock",
-        home / ".orbstack/run/docker.sock",
-        Path(environment.get("COLIMA_HOME") or home / ".colima") / "default/docker.sock",
-        home / ".rd/docker.sock",
-        runtime / "podman/podman.sock",
-        Path("/run/podman/podman.sock"),
-        home / ".local/share/containers/podman/machine/podman.sock",
-    ):
-        with contextlib.suppress(OSError):
-            if stat.S_ISSOCK(path.stat().st_mode):
-                yield Endpoint(f"unix://{path}", "usual place")
 
 
 def _connected(endpoint: Endpoint, timeout: int) -> DockerClient:
