@@ -36,8 +36,12 @@ def found(sql: str) -> list[str]:
         pytest.param("SELECT 'é'; ROLLBACK WORK;\n", 1, id="ROLLBACK"),
         pytest.param("SAVEPOINT a;\nROLLBACK TO a;\nABORT;\n", 3, id="ABORT"),
         pytest.param("COPY t FROM STDIN;\nit's\n\\.\nCOMMIT;\n", 4, id="after COPY data"),
-        pytest.param("COPY t\n(\n a\n)\nFROM STDIN;\n\\.\nCOMMIT;\nCOPY t FROM STDIN;\n\\.\n", 7, id="between two COPYs"),
-        pytest.param("COPY t FROM STDIN (DELIMITER ';');\nit's;1\n\\.\nCOMMIT;\n", 4, id="after COPY with a ';' option"),
+        pytest.param(
+            "COPY t\n(\n a\n)\nFROM STDIN;\n\\.\nCOMMIT;\nCOPY t FROM STDIN;\n\\.\n", 7, id="between two COPYs"
+        ),
+        pytest.param(
+            "COPY t FROM STDIN (DELIMITER ';');\nit's;1\n\\.\nCOMMIT;\n", 4, id="after COPY with a ';' option"
+        ),
         pytest.param("-- no COPY t FROM STDIN; yet\nCOMMIT;\nCOPY t FROM STDIN;\n\\.\n", 2, id="after a word on COPY"),
         pytest.param(f"{IGNORE}COMMIT;\n", 3, id="under a comment that silences squawk"),
     ],
@@ -49,7 +53,9 @@ def test_a_file_that_opens_or_ends_a_transaction_is_refused(sql: str, line: int)
 @pytest.mark.parametrize(
     ("sql", "line"),
     [
-        pytest.param("CREATE TABLE t (a int);\n\nCREATE INDEX CONCURRENTLY i ON t (a);\n", 3, id="after another statement"),
+        pytest.param(
+            "CREATE TABLE t (a int);\n\nCREATE INDEX CONCURRENTLY i ON t (a);\n", 3, id="after another statement"
+        ),
         pytest.param("SELECT 1;\nCREATE UNIQUE INDEX\n  CONCURRENTLY IF NOT EXISTS i ON t (a);\n", 3, id="UNIQUE"),
         pytest.param("CREATE INDEX CONCURRENTLY i ON t (a);\n", 1, id="alone in its file"),
         pytest.param(f"{IGNORE}SELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a);\n", 4, id="under an ignore comment"),
@@ -74,7 +80,9 @@ def test_an_index_built_concurrently_in_a_transaction_is_refused_at_that_word(sq
             id="BEGIN ATOMIC",
         ),
         pytest.param("COPY t (a) FROM STDIN;\nBEGIN;\nCOMMIT;\n\\.\n", id="COPY data"),
-        pytest.param("SELECT 'BEGIN; COMMIT;', E'it\\'s; COMMIT; ', $$ COMMIT; $$, \"COMMIT;\" FROM t;\n", id="strings"),
+        pytest.param(
+            "SELECT 'BEGIN; COMMIT;', E'it\\'s; COMMIT; ', $$ COMMIT; $$, \"COMMIT;\" FROM t;\n", id="strings"
+        ),
         pytest.param("-- COMMIT;\n/* COMMIT;\n /* and */\nCOMMIT; */\nSELECT 1;\n", id="comments"),
         pytest.param("SET TRANSACTION READ WRITE;\nSET LOCAL lock_timeout = '1s';\n", id="settings of a transaction"),
         pytest.param("CREATE INDEX i ON t (a);\n-- CONCURRENTLY\n", id="an index that is not concurrent"),

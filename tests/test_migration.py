@@ -89,7 +89,9 @@ def test_files_are_read_in_the_order_of_their_numbers_each_with_its_down_script(
 
 
 def test_hidden_files_and_files_of_other_kinds_are_ignored(tmp_path: Path) -> None:
-    fill(tmp_path, {"README.md": b"", ".001_x.sql": b"", "._001_x.sql": b"\0", "001_x.sql~": b"", "001_x.sql.orig": b""})
+    fill(
+        tmp_path, {"README.md": b"", ".001_x.sql": b"", "._001_x.sql": b"\0", "001_x.sql~": b"", "001_x.sql.orig": b""}
+    )
     assert migration.read_folder(tmp_path, "sql") == ()
 
 
@@ -156,7 +158,10 @@ def test_a_file_that_the_system_does_not_open_is_refused(tmp_path: Path, monkeyp
     assert refused(tmp_path) == one_problem("001_x.sql: cannot be read (Permission denied)")
 
 
-EMPTY, COMMENTS = "is empty; write its SQL or remove the file", "holds nothing but comments; write its SQL or remove the file"
+EMPTY, COMMENTS = (
+    "is empty; write its SQL or remove the file",
+    "holds nothing but comments; write its SQL or remove the file",
+)
 NUL = "holds a NUL byte, at which psql drops the rest of the line"
 LONE_CR = "its lines end in a lone CR, so the first -- comment would hide the rest; save it with LF"
 
@@ -191,7 +196,13 @@ def test_a_content_that_psql_would_misread_is_refused(tmp_path: Path, name: str,
 
 
 def test_all_faults_of_a_folder_are_in_one_error(tmp_path: Path) -> None:
-    files = {"a.sql": SQL, "001_a.sql": b"", "1_b.sql": b"-- migrate: fast\n\0", "003_c.sql": SQL, "004_d.down.sql": SQL}
+    files = {
+        "a.sql": SQL,
+        "001_a.sql": b"",
+        "1_b.sql": b"-- migrate: fast\n\0",
+        "003_c.sql": SQL,
+        "004_d.down.sql": SQL,
+    }
     assert refused(fill(tmp_path, files)) == (
         "5 migration files cannot be used.\n"
         f"  sql/a.sql: {NAME}\n"
@@ -226,7 +237,9 @@ def test_a_checkout_on_any_system_has_the_same_checksum(tmp_path: Path, content:
 
 def test_a_cr_within_a_line_is_kept_and_counts(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"SELECT 'a\rb\r\r\nc\r'\r")
-    assert migration.read_text(tmp_path / "x") == Text(checksum(b"SELECT 'a\rb\r\nc\r'\r"), "SELECT 'a\rb\r\nc\r'\r", ())
+    assert migration.read_text(tmp_path / "x") == Text(
+        checksum(b"SELECT 'a\rb\r\nc\r'\r"), "SELECT 'a\rb\r\nc\r'\r", ()
+    )
 
 
 def test_where_a_file_is_cut_into_chunks_makes_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +300,9 @@ def test_a_long_text_is_known_by_its_checksum_and_head_alone(tmp_path: Path, len
         pytest.param("SELECT 0; -- migrate: nonsense\n", Directives(), id="beside a statement"),
     ],
 )
-def test_directives_are_the_comments_before_the_first_statement(tmp_path: Path, head: str, expected: Directives) -> None:
+def test_directives_are_the_comments_before_the_first_statement(
+    tmp_path: Path, head: str, expected: Directives
+) -> None:
     fill(tmp_path, {"001_x.sql": head.encode() + SQL})
     (file,) = migration.read_folder(tmp_path, "sql")
     assert file.directives == expected
@@ -301,7 +316,9 @@ DURATION = "is not a duration; write 500ms, 5s or 2min (0 waits for ever)"
     ("directive", "why"),
     [
         pytest.param("-- migrate: no-transactions", f"'-- migrate: no-transactions' {KNOWN}", id="unknown"),
-        pytest.param("-- migrate: no-transaction now", f"'-- migrate: no-transaction now' {KNOWN}", id="too many words"),
+        pytest.param(
+            "-- migrate: no-transaction now", f"'-- migrate: no-transaction now' {KNOWN}", id="too many words"
+        ),
         pytest.param("-- migrate:", f"'-- migrate: ' {KNOWN}", id="no word"),
         pytest.param("-- migrate: allow a-rule", f"'-- migrate: allow a-rule' {KNOWN}", id="no reason"),
         pytest.param("-- migrate: lock-timeout", f"lock-timeout '' {DURATION}", id="no duration"),

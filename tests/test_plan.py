@@ -30,8 +30,12 @@ A, B, C = migration("001_a"), migration("002_b"), migration("003_c")
         pytest.param([], [row("001_a")], ["001 missing"], id="file gone"),
         pytest.param([B], [row("001_a"), row("002_b")], ["001 missing", "002 applied"], id="older file gone"),
         pytest.param([A, B], [row("002_b")], ["001 out-of-order", "002 applied"], id="older, never applied"),
-        pytest.param([A, C], [row("002_b", "baseline")], ["001 out-of-order", "002 missing", "003 pending"], id="mixed"),
-        pytest.param([A, B], [row("002_b", "failed")], ["001 out-of-order", "002 failed"], id="older than a failed one"),
+        pytest.param(
+            [A, C], [row("002_b", "baseline")], ["001 out-of-order", "002 missing", "003 pending"], id="mixed"
+        ),
+        pytest.param(
+            [A, B], [row("002_b", "failed")], ["001 out-of-order", "002 failed"], id="older than a failed one"
+        ),
         pytest.param([A], [row("001_a", "failed")], ["001 failed"], id="failed"),
         pytest.param([A], [row("001_a", "running")], ["001 failed"], id="died while running"),
         pytest.param([A], [row("001_a", "failed", checksum="v1:bb")], ["001 failed"], id="failed, then edited"),
@@ -72,7 +76,10 @@ def test_an_entry_is_called_as_its_file_is_or_as_its_row_was() -> None:
     ],
 )
 def test_a_run_takes_what_is_pending_in_order(
-    rows: list[Applied], to: str | None, out_of_order: bool, expected: tuple[Migration, ...]  # noqa: FBT001
+    rows: list[Applied],
+    to: str | None,
+    out_of_order: bool,
+    expected: tuple[Migration, ...],  # noqa: FBT001
 ) -> None:
     assert plan.steps(plan.compare([A, B, C], rows), to=to, out_of_order=out_of_order, folder="sql") == expected
 
@@ -130,9 +137,23 @@ def test_drift_beyond_the_last_version_asked_for_stops_the_run_too() -> None:
         plan.steps(plan.compare([A, B, C], [row("001_a"), row("003_c", checksum="v1:bb")]), to="001", folder="sql")
 
 
-def test_drift_shows_the_diff_below_what_disagrees() -> None:
-    error = DriftError([("edited", "001_a", "")], "sql", diffs="-SELECT 1;\n+SELECT 2;")
-    assert error.where == "  001_a was edited after it was applied\n-SELECT 1;\n+SELECT 2;"
+def test_an_edit_is_shown_against_what_the_history_keeps() -> None:
+    kept = {"001": "SELECT 1;\nSELECT 2;\n", "002": None}
+    files = [migration("001_a", "SELECT 1;\nSELECT 3;\n"), B]
+    entries = plan.compare(files, [row("001_a", checksum="v1:bb"), row("002_b", checksum="v1:bb")])
+    with pytest.raises(DriftError) as caught:
+        plan.steps(entries, folder="sql", recorded=kept.__getitem__)
+    assert caught.value.where.rstrip("\n") == (
+        "  001_a was edited after it was applied (2026-01-31 12:00 by ann)\n"
+        "  002_b was edited after it was applied (2026-01-31 12:00 by ann)\n"
+        "    --- 001_a.sql as applied\n"
+        "    +++ 001_a.sql now\n"
+        "    @@ -1,3 +1,3 @@\n"
+        "     SELECT 1;\n"
+        "    -SELECT 2;\n"
+        "    +SELECT 3;\n"
+        "     "
+    ).rstrip("\n")
 
 
 @pytest.mark.parametrize("version", [pytest.param("002", id="as written"), pytest.param("2", id="without zeros")])

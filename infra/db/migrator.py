@@ -277,7 +277,9 @@ class Migrator:
         )
         with tempfile.TemporaryDirectory(prefix="invoke-migrate-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            _stage(folder, steps, token, psql.driver(steps, token=token, expected=expected, single=single))
+            sweep = self._server.sweep(folder)
+            script = psql.driver(steps, token=token, expected=expected, single=single, sweep=sweep)
+            _stage(folder, steps, token, script)
             process = self._server.execute(
                 "psql", psql.ARGUMENTS, folder=folder, env={"PGAPPNAME": application, "PGOPTIONS": options}
             )

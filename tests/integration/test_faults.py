@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -15,7 +14,10 @@ import pytest
 from infra.db import psql
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
+
+    from docker import DockerClient
 
     from tests.project import Project
 
@@ -34,6 +36,15 @@ def finish(started: subprocess.Popen[bytes]) -> tuple[int, str]:
     """Return exit code and output of a started command."""
     out, _ = started.communicate(timeout=PATIENCE)
     return started.returncode, out.decode()
+
+
+def read_until(started: subprocess.Popen[bytes], words: bytes) -> None:
+    """Read a started command's output up to a line with these words."""
+    assert started.stdout
+    said = b""
+    while words not in said:
+        said = started.stdout.readline()
+        assert said, f"it ended without saying {words!r}"
 
 
 def sleeping(project: Project) -> Callable[[], object]:
@@ -76,8 +87,7 @@ def test_a_run_that_waits_says_for_whom_and_gives_up_in_time(external: Project) 
         assert f"SELECT pg_terminate_backend({other.info.backend_pid})" in done.err
         assert external.applied() == []
         waiting = external.start("migrate")
-        assert waiting.stdout
-        until(lambda: b"Another run works" in waiting.stdout.readline())
+        read_until(waiting, b"Another run works")
     code, _ = finish(waiting)
     assert code == 0
     assert external.applied() == ["001"]
@@ -91,11 +101,8 @@ def test_a_file_that_cannot_get_its_table_is_retried_and_succeeds_when_it_can(ex
         with reader.transaction():
             reader.execute("SELECT * FROM one")
             run = external.start("migrate", DB_LOCK_TIMEOUT="500ms")
+            read_until(run, b"try 2 follows")
             assert run.stdout
-            said = b""
-            while b"try 2 follows" not in said:
-                said = run.stdout.readline()
-                assert said, "the run ended without a retry"
             blocker = run.stdout.readline().decode()
         code, _ = finish(run)
     assert code == 0
@@ -179,6 +186,18 @@ def test_a_killed_backend_is_reported_and_rolled_back(anywhere: Project) -> None
     assert anywhere.applied() == ["001"]
 
 
+def test_what_a_killed_run_left_in_the_container_is_swept_by_the_next_one(
+    docker_project: Project, fresh: Callable[[Project], Project], docker_client: DockerClient
+) -> None:
+    here = fresh(docker_project)
+    container = docker_client.containers.get(f"{here.settings['COMPOSE_PROJECT_NAME']}-postgres-1")
+    assert container.exec_run(["mkdir", "/tmp/invoke-migrate-left", "/tmp/somebody-elses"]).exit_code == 0
+    here.write("001_one.sql", "CREATE TABLE one (i int);")
+    assert here.invoke("migrate").code == 0
+    assert container.exec_run(["sh", "-c", "echo /tmp/*"]).output == b"/tmp/somebody-elses\n"
+    assert container.exec_run(["rm", "-r", "/tmp/somebody-elses"]).exit_code == 0
+
+
 HOSTILE = [
     pytest.param("SELECT 1;\n\\connect postgres\n", 3, ":2", "a psql command", id="connect"),
     pytest.param("\\! touch /tmp/never\n", 3, ":1", "a psql command", id="shell"),
@@ -239,7 +258,11 @@ HARMLESS = [
     pytest.param(
         "SAVEPOINT a; INSERT INTO one VALUES (1); ROLLBACK TO a; INSERT INTO one VALUES (2);", [2], id="savepoint"
     ),
-    pytest.param("SELECT pg_advisory_lock(%d, %d); INSERT INTO one VALUES (1);" % psql.LOCK, [1], id="takes-our-lock"),
+    pytest.param(
+        f"SELECT pg_advisory_lock({psql.LOCK[0]}, {psql.LOCK[1]}); INSERT INTO one VALUES (1);",
+        [1],
+        id="takes-our-lock",
+    ),
     pytest.param("SET search_path = pg_temp; INSERT INTO public.one VALUES (1);", [1], id="search-path"),
     pytest.param("COPY one FROM STDIN;\n7\n\\.\nSELECT 'COMMIT';", [7], id="copy-and-words"),
     pytest.param("INSERT INTO one SELECT length($x$" + "a;\n" * 500_000 + "$x$);", [1_500_000], id="long-line"),

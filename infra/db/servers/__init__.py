@@ -109,6 +109,12 @@ class Server(Protocol):
 
         """
 
+    def sweep(self, folder: Path) -> str:
+        """Return a shell command that removes what killed runs left beside the copy of `folder`; empty: nothing to do.
+
+        It is run by psql under the run's lock, so nobody else's files are in use; see `psql.driver`.
+        """
+
     def stop(self) -> bool:
         """Stop it and keep its data; False when it was not running."""
 

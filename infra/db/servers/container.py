@@ -328,6 +328,11 @@ class Container:
             _copy_in(container, folder)
         return self._exec(container, ["sh", "-c", WRAPPER, "sh", inside, program, *arguments], program, env)
 
+    def sweep(self, folder: Path) -> str:
+        """Return how to remove the other folders of this kind from the container's /tmp (a run that died with it)."""
+        kind = folder.name.rpartition("-")[0]
+        return f'for d in /tmp/{kind}-*; do [ "$d" = /tmp/{folder.name} ] || rm -rf "$d"; done'
+
     def stop(self) -> bool:
         """Stop the container; see the Protocol."""
         container = self._found()

@@ -153,6 +153,10 @@ class Embedded:
         except OSError as error:
             raise errors.EmbeddedFailed(f"be used: {program} does not start", self._shown, str(error)) from error
 
+    def sweep(self, folder: Path) -> str:  # noqa: ARG002 - the Protocol's
+        """Return nothing: the files are in this machine's own temporary folder."""
+        return ""
+
     def stop(self) -> bool:
         """Stop it: running transactions are rolled back, connections closed."""
         if not self.exists() or not self._running():

@@ -108,6 +108,10 @@ class External:
                 passed_over.append(f"{path} ({_shown(has)}) {unfit}")
         raise errors.ClientMissing(name, passed_over)
 
+    def sweep(self, folder: Path) -> str:  # noqa: ARG002 - the Protocol's
+        """Return nothing: the files are in this machine's own temporary folder."""
+        return ""
+
     def stop(self) -> bool:
         """Refuse: it is not ours."""
         raise errors.NotStopped(self.place())

@@ -1,0 +1,86 @@
+"""The command line: exactly the tasks and flags of the contract, each explained, and quick to list."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import tasks
+from tests.project import TOP
+
+if TYPE_CHECKING:
+    from invoke.parser import ParserContext
+
+# Flags that end in = take a value; words in capitals are given by position.
+CONTRACT = {
+    "migrate": "--to= --plan --single --out-of-order --backup --json",
+    "migrate-status": "--check --json",
+    "migrate-reset": "--yes --no-backup",
+    "migrate-rollback": "--steps= --to= --plan --yes",
+    "migrate-new": "NAME --no-transaction",
+    "migrate-baseline": "--to=",
+    "migrate-resolve": "VERSION --applied --pending",
+    "migrate-rehearse": "--to= --schema-only --json",
+    "migrate-verify": "--json",
+    "migrate-lint": "--all --json",
+    "db.up": "",
+    "db.down": "--volumes --yes",
+    "db.wait": "--timeout=",
+    "db.logs": "--follow --tail=",
+    "db.shell": "--command=",
+    "db.tables": "--json",
+    "db.describe": "TABLE --json",
+    "db.url": "--password",
+    "db.backup": "--out=",
+    "db.restore": "FILE --yes",
+    "db.doctor": "--json",
+    "db.docs": "--check",
+}
+FIRST = {"migrate", "migrate-status", "migrate-reset", "db.up", "db.down", "db.wait", "db.url"}
+HEAVY = {"psycopg", "docker", "rich", "yaml", "dotenv", "requests", "infra.db.session"}
+CONTEXTS: dict[str, ParserContext] = {context.name: context for context in tasks.ns.to_contexts()}
+TASKS = [pytest.param(name, id=name) for name in sorted(CONTEXTS)]
+
+
+def test_there_are_the_first_tasks_and_none_that_the_contract_does_not_know() -> None:
+    assert FIRST <= set(CONTEXTS) <= set(CONTRACT)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_has_exactly_the_flags_of_the_contract(name: str) -> None:
+    context = CONTEXTS[name]
+    words = [argument.name.upper() for argument in context.positional_args]
+    flags = {
+        f"--{argument.name.replace('_', '-')}{'=' if argument.takes_value else ''}"
+        for argument in context.args.values()
+        if not argument.positional
+    }
+    assert set(CONTRACT[name].split()) == {*words, *flags}
+    assert not context.inverse_flags
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_and_each_of_its_flags_is_explained_in_one_line(name: str) -> None:
+    doc = tasks.ns[name].__doc__
+    assert doc.strip().endswith(".")
+    assert "\n" not in doc
+    for argument in CONTEXTS[name].args.values():
+        assert argument.help.endswith("."), argument
+        assert "\n" not in argument.help, argument
+
+
+def test_listing_the_tasks_loads_none_of_the_heavy_libraries() -> None:
+    code = (
+        "import json, sys; from invoke.main import program; before = set(sys.modules);"  # Invoke has its own use for yaml
+        " program.run(['invoke', '--list'], exit=False);"
+        f" print(json.dumps(sorted({HEAVY!r} & set(sys.modules) - before)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=TOP, capture_output=True, check=True, encoding="utf-8", timeout=60
+    )
+    assert "migrate-status" in done.stdout
+    assert json.loads(done.stdout.splitlines()[-1]) == []
