@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from tests.postgres import Dsn
     from tests.project import Project
+
+# A shell that runs the suite in the background ignores Ctrl-C, and its children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REQUIRED = os.environ.get("REQUIRE_DOCKER") == "1"
 

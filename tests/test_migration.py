@@ -40,52 +40,25 @@ def one_problem(problem: str) -> str:
 
 
 def test_files_are_read_in_the_order_of_their_numbers_each_with_its_down_script(tmp_path: Path) -> None:
-    fill(
-        tmp_path,
-        {
-            "10_ten.v2.sql": b"-- migrate: no-transaction\nSELECT 10;",
-            "009_nine-x.sql": SQL,
-            "009_nine-x.down.sql": b"SELECT -9;\r\n",
-            "00000000000000002_two.sql": SQL,
-        },
-    )
-    one = Text(checksum(SQL), "SELECT 1;\n", ())
-    ten = Text(
-        checksum(b"-- migrate: no-transaction\nSELECT 10;"),
-        "-- migrate: no-transaction\nSELECT 10;",
-        ("-- migrate: no-transaction",),
-    )
+    nine = {"009_nine-x.sql": b"-- migrate: no-transaction\nSELECT 9;", "009_nine-x.down.sql": b"SELECT -9;\r\n"}
+    fill(tmp_path, {"10_ten.v2.sql": SQL, **nine, "00000000000000002_two.sql": SQL})
     files = migration.read_folder(tmp_path, "sql")
-    assert files == (
-        Migration(
-            version="00000000000000002",
-            name="two",
-            path=tmp_path / "00000000000000002_two.sql",
-            text=one,
-            directives=Directives(),
-        ),
-        Migration(
-            version="009",
-            name="nine-x",
-            path=tmp_path / "009_nine-x.sql",
-            text=one,
-            directives=Directives(),
-            down_path=tmp_path / "009_nine-x.down.sql",
-            down=Text(checksum(b"SELECT -9;\n"), "SELECT -9;\n", ()),
-        ),
-        Migration(
-            version="10",
-            name="ten.v2",
-            path=tmp_path / "10_ten.v2.sql",
-            text=ten,
-            directives=Directives(transaction=False),
-        ),
-    )
     assert [(file.number, file.label) for file in files] == [
         (2, "00000000000000002_two"),
         (9, "009_nine-x"),
         (10, "10_ten.v2"),
     ]
+    head, sql = "-- migrate: no-transaction", "-- migrate: no-transaction\nSELECT 9;"
+    assert files[1] == Migration(
+        version="009",
+        name="nine-x",
+        path=tmp_path / "009_nine-x.sql",
+        text=Text(checksum(sql.encode()), sql, (head,)),
+        directives=Directives(transaction=False),
+        down_path=tmp_path / "009_nine-x.down.sql",
+        down=Text(checksum(b"SELECT -9;\n"), "SELECT -9;\n", ()),
+    )
+    assert (files[2].down_path, files[2].down) == (None, None)
 
 
 def test_hidden_files_and_files_of_other_kinds_are_ignored(tmp_path: Path) -> None:
@@ -117,7 +90,7 @@ NAME = "is not named NNN_name.sql or NNN_name.down.sql (digits, underscore, lett
         pytest.param("001_x y.sql", NAME, id="space"),
         pytest.param("001_'.sql", NAME, id="quote"),
         pytest.param("001_é.sql", NAME, id="letter that file systems write in two ways"),
-        pytest.param("٠٠١_x.sql", NAME, id="digits of another script"),
+        pytest.param("\u0660\u0660\u0661_x.sql", NAME, id="digits of another script"),
         pytest.param("001_x.SQL", NAME, id="suffix in capitals"),
         pytest.param("1" * 19 + "_x.sql", "its number has more than 18 digits", id="19 digits"),
         pytest.param("001_x.down.sql", "there is no 001_x.sql that it could undo", id="down without up"),
@@ -144,7 +117,8 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "001_folder.sql").mkdir()
     (tmp_path / "002_link.sql").symlink_to(tmp_path / "gone")
     assert refused(tmp_path) == (
-        "2 migration files cannot be used.\n  sql/001_folder.sql: is a folder\n  sql/002_link.sql: is a link to nothing\n"
+        "2 migration files cannot be used.\n  sql/001_folder.sql: is a folder\n"
+        "  sql/002_link.sql: is a link to nothing\n"
         "Nothing was started or changed.\nMend them, then run the same command again."
     )
 
@@ -248,21 +222,6 @@ def test_where_a_file_is_cut_into_chunks_makes_no_difference(tmp_path: Path, mon
     for size in range(len(codecs.BOM_UTF8) + 1, 60):
         monkeypatch.setattr(migration, "CHUNK", size)
         assert migration.read_text(tmp_path / "x") == Text(checksum(plain.encode()), plain, ("-- ü", "", "-- 😀")), size
-
-
-@pytest.mark.parametrize(
-    ("middle", "normalised"),
-    [
-        pytest.param(b"\r\n", b"\n", id="CR LF"),
-        pytest.param("é".encode(), "é".encode(), id="character of two bytes"),
-    ],
-)
-def test_a_pair_of_bytes_across_the_first_chunks_end_stays_a_pair(
-    tmp_path: Path, middle: bytes, normalised: bytes
-) -> None:
-    before = b"SELECT '".ljust(migration.CHUNK - 1, b"x")
-    (tmp_path / "x").write_bytes(before + middle + b"';\n")
-    assert migration.read_text(tmp_path / "x").checksum == checksum(before + normalised + b"';\n")
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,8 @@ def test_an_entry_is_called_as_its_file_is_or_as_its_row_was() -> None:
 def test_a_run_takes_what_is_pending_in_order(
     rows: list[Applied],
     to: str | None,
-    out_of_order: bool,
-    expected: tuple[Migration, ...],  # noqa: FBT001
+    out_of_order: bool,  # noqa: FBT001
+    expected: tuple[Migration, ...],
 ) -> None:
     assert plan.steps(plan.compare([A, B, C], rows), to=to, out_of_order=out_of_order, folder="sql") == expected
 

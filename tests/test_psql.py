@@ -1,4 +1,4 @@
-"""What psql is told, and what it answers: the samples are real output of psql 18 under our arguments."""
+"""What psql is told, and what it answers: the samples were recorded from psql 18 under our arguments, then shortened."""
 
 from __future__ import annotations
 
@@ -166,8 +166,10 @@ def test_the_session_has_what_this_server_knows(version: int, is_windows: bool, 
     assert options == expected
 
 
-def error(**parts: object) -> Message:
-    return Message(**{"version": "001", "severity": "ERROR", **parts})  # type: ignore[arg-type]
+def said(end: int, sqlstate: str, text: str, **parts: object) -> Message:
+    severity = "ERROR" if sqlstate else "error"
+    given = {"version": "001", "severity": severity, "end": end, "sqlstate": sqlstate, "text": text, **parts}
+    return Message(**given)  # type: ignore[arg-type]
 
 
 DO_NOTICE = r"""psql:001.sql:6: NOTICE:  00000: first
@@ -177,7 +179,7 @@ d2
 HINT:  h1
 LOCATION:  exec_stmt_raise, pl_exec.c:3909
 """
-NOTICE = error(end=5, severity="NOTICE", sqlstate="00000", text="first\nsecond", detail="d1\nd2", hint="h1")
+NOTICE = said(5, "00000", "first\nsecond", severity="NOTICE", detail="d1\nd2", hint="h1")
 SAMPLES = [
     pytest.param(
         r"""psql:001.sql:7: ERROR:  42703: column "nam" of relation "a" does not exist
@@ -188,10 +190,10 @@ psql:001.sql:7: STATEMENT:  INSERT INTO a
   (id, nam)
 VALUES (1, 2);
 """,
-        error(
-            end=6,
-            sqlstate="42703",
-            text='column "nam" of relation "a" does not exist',
+        said(
+            6,
+            "42703",
+            'column "nam" of relation "a" does not exist',
             line=2,
             excerpt=("  (id, nam)", "       ^"),
             statement="INSERT INTO a\n  (id, nam)\nVALUES (1, 2);",
@@ -212,10 +214,10 @@ HINT:  not one
 LINE 2: nor this
 END $$;
 """,
-        error(
-            end=4,
-            sqlstate="P0042",
-            text="multi\nline",
+        said(
+            4,
+            "P0042",
+            "multi\nline",
             detail="det",
             hint="hint",
             context="PL/pgSQL function inline_code_block line 3 at RAISE",
@@ -234,10 +236,10 @@ LOCATION:  errorMissingColumn, parse_relation.c:3822
 psql:/tmp/x:1/001.sql:8: STATEMENT:  SELECT
   pg_temp.f();
 """,
-        error(
-            end=7,
-            sqlstate="42703",
-            text='column "nope" does not exist',
+        said(
+            7,
+            "42703",
+            'column "nope" does not exist',
             line=0,
             excerpt=("(SELECT nope", "        ^"),
             context="PL/pgSQL function pg_temp_2.f() line 3 at RETURN",
@@ -254,10 +256,10 @@ CONSTRAINT NAME:  c_pkey
 LOCATION:  _bt_check_unique, nbtinsert.c:666
 psql:001.sql:4: STATEMENT:  INSERT INTO c VALUES (1);
 """,
-        error(
-            end=3,
-            sqlstate="23505",
-            text='duplicate key value violates unique constraint "c_pkey"',
+        said(
+            3,
+            "23505",
+            'duplicate key value violates unique constraint "c_pkey"',
             detail="Key (id)=(1) already exists.",
             statement="INSERT INTO c VALUES (1);",
         ),
@@ -265,12 +267,7 @@ psql:001.sql:4: STATEMENT:  INSERT INTO c VALUES (1);
     ),
     pytest.param(
         "psql:001.sql:3: error: backslash commands are restricted; only \\unrestrict is allowed\n",
-        error(
-            end=2,
-            severity="error",
-            sqlstate="",
-            text="backslash commands are restricted; only \\unrestrict is allowed",
-        ),
+        said(2, "", "backslash commands are restricted; only \\unrestrict is allowed"),
         id="psql's own error",
     ),
     pytest.param(
@@ -282,10 +279,10 @@ LOCATION:  scanner_yyerror, scan.l:1237
 psql:001.sql:4: STATEMENT:  SELECT 'open
   until the end;
 """,
-        error(
-            end=3,
-            sqlstate="42601",
-            text='unterminated quoted string at or near "\'open\n  until the end;"',
+        said(
+            3,
+            "42601",
+            'unterminated quoted string at or near "\'open\n  until the end;"',
             line=1,
             excerpt=("SELECT 'open", "       ^"),
             statement="SELECT 'open\n  until the end;",
@@ -300,11 +297,11 @@ LOCATION:  pg_strtoint32_safe, numutils.c:615
 psql:C:\\Temp\\m\\0042.sql:60004: STATEMENT:  INSERT INTO big
 VALUES ('x');
 """,
-        error(
+        said(
+            60003,
+            "22P02",
+            'invalid input syntax for type integer: "x"',
             version="0042",
-            end=60003,
-            sqlstate="22P02",
-            text='invalid input syntax for type integer: "x"',
             line=2,
             excerpt=("VALUES ('x');", "        ^"),
             statement="INSERT INTO big\nVALUES ('x');",
@@ -313,23 +310,16 @@ VALUES ('x');
     ),
     pytest.param(
         "psql:driver.sql:20: FEHLER:  42501: keine Berechtigung für Tabelle schema_migrations\n",
-        error(
-            version="",
-            end=20,
-            severity="FEHLER",
-            sqlstate="42501",
-            text="keine Berechtigung für Tabelle schema_migrations",
-        ),
+        said(20, "42501", "keine Berechtigung für Tabelle schema_migrations", version="", severity="FEHLER"),
         id="from the driver, in the server's language",
     ),
     pytest.param(
-        'psql: error: connection to server at "h", port 1 failed: Connection refused\n\tIs the server running?\n',
-        error(
+        'psql: error: connection to server at "h", port 1 failed: refused\n\tIs the server running?\n',
+        said(
+            0,
+            "",
+            'psql: error: connection to server at "h", port 1 failed: refused\n\tIs the server running?',
             version="",
-            end=0,
-            severity="error",
-            sqlstate="",
-            text='psql: error: connection to server at "h", port 1 failed: Connection refused\n\tIs the server running?',
         ),
         id="before any file",
     ),
@@ -379,7 +369,7 @@ def test_the_reader_keeps_the_statement_with_its_error_and_apart_from_what_follo
 
 
 def test_a_lost_connection_is_told_in_three_messages_of_which_all_are_errors() -> None:
-    said = read(
+    output = read(
         *errors_of("""psql:001.sql:3: FATAL:  57P01: terminating connection due to administrator command
 LOCATION:  ProcessInterrupts, postgres.c:3354
 psql:001.sql:3: server closed the connection unexpectedly
@@ -392,12 +382,12 @@ psql:001.sql:3: error: connection to server was lost
         "server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally"
         "\n\tbefore or while processing the request."
     )
-    assert said == [
-        error(end=2, severity="FATAL", sqlstate="57P01", text="terminating connection due to administrator command"),
-        error(end=2, severity="error", sqlstate="", text=closed),
-        error(end=2, severity="error", sqlstate="", text="connection to server was lost"),
+    assert output == [
+        said(2, "57P01", "terminating connection due to administrator command", severity="FATAL"),
+        said(2, "", closed),
+        said(2, "", "connection to server was lost"),
     ]
-    assert [isinstance(each, Message) and each.is_error for each in said] == [True, True, True]
+    assert [isinstance(each, Message) and each.is_error for each in output] == [True, True, True]
 
 
 @pytest.mark.parametrize(
@@ -460,7 +450,7 @@ def test_only_what_failed_is_an_error(line: str, is_error: bool) -> None:  # noq
 def test_an_error_is_located_where_the_server_points_or_where_its_statement_begins(
     sql: str | None, end: int, statement: str, line: int, expected: int
 ) -> None:
-    message = error(end=end, sqlstate="42601", text="x", line=line, statement=statement)
+    message = said(end, "42601", "x", line=line, statement=statement)
     assert psql.locate(message, sql) == expected
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +194,7 @@ def test_a_path_is_shown_from_the_top_folder_or_in_full() -> None:
 @pytest.fixture
 def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's top folder for tasks.py, on a machine without any of our variables."""
-    for name in tasks.os.environ:
+    for name in list(os.environ):
         if name.startswith(OURS):
             monkeypatch.delenv(name)
     monkeypatch.setattr(tasks, "ROOT", tmp_path)

@@ -42,7 +42,7 @@ CONTRACT = {
 }
 FIRST = {"migrate", "migrate-status", "migrate-reset", "db.up", "db.down", "db.wait", "db.url"}
 HEAVY = {"psycopg", "docker", "rich", "yaml", "dotenv", "requests", "infra.db.session"}
-CONTEXTS: dict[str, ParserContext] = {context.name: context for context in tasks.ns.to_contexts()}
+CONTEXTS: dict[str, ParserContext] = {str(context.name): context for context in tasks.ns.to_contexts()}
 TASKS = [pytest.param(name, id=name) for name in sorted(CONTEXTS)]
 
 
@@ -53,9 +53,9 @@ def test_there_are_the_first_tasks_and_none_that_the_contract_does_not_know() ->
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_has_exactly_the_flags_of_the_contract(name: str) -> None:
     context = CONTEXTS[name]
-    words = [argument.name.upper() for argument in context.positional_args]
+    words = [str(argument.name).upper() for argument in context.positional_args]
     flags = {
-        f"--{argument.name.replace('_', '-')}{'=' if argument.takes_value else ''}"
+        f"--{str(argument.name).replace('_', '-')}{'=' if argument.takes_value else ''}"
         for argument in context.args.values()
         if not argument.positional
     }
@@ -75,7 +75,7 @@ def test_a_task_and_each_of_its_flags_is_explained_in_one_line(name: str) -> Non
 
 def test_listing_the_tasks_loads_none_of_the_heavy_libraries() -> None:
     code = (
-        "import json, sys; from invoke.main import program; before = set(sys.modules);"  # Invoke has its own use for yaml
+        "import json, sys; from invoke.main import program; before = set(sys.modules);"  # Invoke uses yaml itself
         " program.run(['invoke', '--list'], exit=False);"
         f" print(json.dumps(sorted({HEAVY!r} & set(sys.modules) - before)))"
     )

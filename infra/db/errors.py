@@ -1188,3 +1188,29 @@ class SayWhich(UsageError):
             next=f"Its file stands for what the database has:  invoke migrate-resolve {version} --applied\n"
             f"It is to run again:  invoke migrate-resolve {version} --pending",
         )
+
+
+class NoMarkers(UsageError):
+    """The README has no place for the generated part."""
+
+    def __init__(self, file: str, begin: str, end: str) -> None:
+        """Show the two lines that make the place."""
+        super().__init__(
+            f"{file} does not have the two lines between which the tables are described, once each and in order.",
+            where=f"  {begin}\n  {end}",
+            consequence="Nothing was written.",
+            next="Put them where the description belongs, then:  invoke db.docs",
+        )
+
+
+class DocsStale(Refused):
+    """The README describes other tables than the database has."""
+
+    def __init__(self, file: str, diff: str) -> None:
+        """Show the difference."""
+        super().__init__(
+            f"{file} does not describe the tables as they are now.",
+            where=diff,
+            consequence="Nothing was written.",
+            next="invoke db.docs",
+        )

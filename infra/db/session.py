@@ -48,7 +48,9 @@ class Session:
     @property
     def where(self) -> str:
         """The database in words, for summaries."""
-        place, address = self.server.place(), f"{self.settings.host}:{self.settings.port}"
+        answered = self._database.address if self._database else None
+        address = f"{self.settings.host}:{answered.port if answered else self.settings.port}"
+        place = self.server.place()
         return f"{self.settings.name} ({place if address in place else f'{place}, {address}'})"
 
     @property

@@ -70,6 +70,6 @@ COMMENT ON COLUMN policies.created_by IS 'Who made it, as the application names 
 COMMENT ON COLUMN policies.rules IS 'JSON array of objects, each with "type": block, alert or allow.';
 COMMENT ON COLUMN policies.conditions IS 'JSON object of when it applies.';
 COMMENT ON COLUMN policies.actions IS 'JSON array of what is done then.';
-COMMENT ON INDEX policies_pkey IS 'A policy by id; the policies of a tenant, of which there are few.';
-COMMENT ON INDEX policies_name_key IS 'A policy by name.';
+COMMENT ON INDEX policies_pkey IS 'A policy by id.';
+COMMENT ON INDEX policies_name_key IS 'A policy by name; the policies of a tenant, of which there are few.';
 COMMENT ON INDEX policies_default_key IS 'The default of a type; keeps it the only one.';

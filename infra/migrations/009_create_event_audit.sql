@@ -177,7 +177,7 @@ REVOKE ALL ON FUNCTION app.ensure_event_audit_partitions(integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION app.drop_event_audit_partitions(interval) FROM PUBLIC;
 
 SELECT app.add_event_audit_partition('event_audit_default', 'DEFAULT');
-SELECT app.ensure_event_audit_partitions();
+DO $$ BEGIN PERFORM app.ensure_event_audit_partitions(); END $$;
 
 -- What people edit: one event for each row, with the fields that changed.
 CREATE FUNCTION app.audit_row() RETURNS trigger

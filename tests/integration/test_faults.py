@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -12,10 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.db import psql
+from tests import postgres
+from tests.conftest import free_port, open_folder
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from docker import DockerClient
 
@@ -49,15 +54,20 @@ def read_until(started: subprocess.Popen[bytes], words: bytes) -> None:
 
 def sleeping(project: Project) -> Callable[[], object]:
     """Tell whether a migration sleeps in the database."""
-    query = "SELECT 1 FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND state = 'active' AND pid <> pg_backend_pid()"
+    query = (
+        "SELECT 1 FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND state = 'active' AND pid <> pg_backend_pid()"
+        " AND datname = current_database()"
+    )
     return lambda: project.rows(query)
 
 
 def no_run_is_left(project: Project) -> bool:
     """Tell whether no session of a run is left, and no lock of one."""
     return project.rows(
-        "SELECT (SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'invoke migrate%%'),"
-        " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s)",
+        "SELECT (SELECT count(*) FROM pg_stat_activity"
+        "         WHERE application_name LIKE 'invoke migrate%%' AND datname = current_database()),"
+        " (SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+        "   WHERE locktype = 'advisory' AND classid = %s AND datname = current_database())",
         psql.LOCK[0],
     ) == [(0, 0)]
 
@@ -177,7 +187,10 @@ def test_a_killed_backend_is_reported_and_rolled_back(anywhere: Project) -> None
     anywhere.write("002_two.sql", "CREATE TABLE two (i int); SELECT pg_sleep(300);")
     run = anywhere.start("migrate")
     until(sleeping(anywhere))
-    anywhere.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ 'pg_sleep\\(300'")
+    anywhere.rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE query ~ 'pg_sleep' AND pid <> pg_backend_pid() AND datname = current_database()"
+    )
     code, said = finish(run)
     assert code == 5
     assert "The connection to PostgreSQL was lost." in said
@@ -322,3 +335,36 @@ def test_time_limits_set_on_the_database_do_not_end_a_migration(external: Projec
     external.do(f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '200ms'")
     external.do(f"ALTER DATABASE {name} SET transaction_timeout = '200ms'")
     assert external.invoke("migrate").code == 0
+
+
+@contextlib.contextmanager
+def pgbouncer(project: Project, folder: Path) -> Iterator[str]:
+    """Run a real PgBouncer in transaction mode before the project's server; yields its port."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        if os.environ.get("REQUIRE_DOCKER") == "1":
+            pytest.fail("REQUIRE_DOCKER=1 asks for real parts, but there is no pgbouncer here")
+        pytest.skip("needs PgBouncer, like Debian's:  apt install pgbouncer")
+    port, password = str(free_port()), project.settings["DB_PASSWORD"]
+    (folder / "users").write_text(f'"postgres" "{password}"\n')
+    (folder / "ini").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={project.settings['DB_PORT']} password={password}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = plain\n"
+        f"auth_file = {folder}/users\npool_mode = transaction\nignore_startup_parameters = options,extra_float_digits\n"
+    )
+    account = postgres.UNPRIVILEGED if postgres.AS_ROOT else None  # like PostgreSQL, it refuses to run as root
+    started = subprocess.Popen([program, "-q", folder / "ini"], user=account)
+    try:
+        yield port
+    finally:
+        started.terminate()
+        started.wait()
+
+
+def test_a_pooler_in_between_is_recognised_and_refused(external: Project) -> None:
+    external.write("001_one.sql", "CREATE TABLE one (i int);")
+    with open_folder() as folder, pgbouncer(external, folder) as port:
+        done = external.invoke("migrate", DB_PORT=port)
+    assert done.code == 5
+    assert "A connection pooler (PgBouncer?) answers instead of PostgreSQL itself." in done.err
+    assert external.tables() == set()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.integration.schema_fixtures import TABLES, flat, superuser
+from infra.db import docs
+from tests.integration.schema_fixtures import MIGRATIONS, TABLES, flat, superuser
 
 if TYPE_CHECKING:
     import psycopg
@@ -252,3 +253,19 @@ def test_one_more_permissive_policy_breaks_nothing_because_the_wall_is_restricti
     owned.do(superuser, "CREATE POLICY generous ON faces USING (true)")
     with owned.connect() as connection:
         assert {rule: found(connection, rule) for rule in RULES} == dict.fromkeys(RULES, [])
+
+
+def test_the_readme_of_the_migrations_describes_the_tables_as_they_are(schema: Schema) -> None:
+    text = (MIGRATIONS / "README.md").read_text(encoding="utf-8")
+    with schema.connect() as connection:
+        connection.execute("CREATE TABLE schema_migrations (i int)")
+        connection.execute("CREATE INDEX embeddings_ann_of_a_tenant ON embeddings (tenant_id) WHERE vector_norm > 1")
+        assert docs.replace(text, docs.describe(connection)) == text, "stale; to mend it:  invoke db.docs"
+        connection.rollback()
+
+
+def test_a_change_of_a_comment_makes_the_readme_stale(owned: Schema) -> None:
+    text = (MIGRATIONS / "README.md").read_text(encoding="utf-8")
+    with owned.connect() as connection:
+        connection.execute("COMMENT ON INDEX faces_pkey IS 'Something else.'")
+        assert docs.replace(text, docs.describe(connection)) != text

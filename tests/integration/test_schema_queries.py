@@ -21,7 +21,7 @@ OLD = "now() - (30000 - i) * interval '4 minutes'"  # 83 days, oldest first
 ID_AT = "(left(app.uuid_v7_floor({})::text, 24) || right(gen_random_uuid()::text, 12))::uuid"
 # A has every second row; 100 other tenants share the rest, so a tenant's rows lie between those of others.
 TENANT = f"CASE WHEN i % 2 = 0 THEN '{A}' ELSE 'cccccccc-0000-7000-8000-' || lpad((i % 100)::text, 12, '0') END::uuid"
-NEWER = f"SELECT id, tenant_id, created_at, row_number() OVER (ORDER BY created_at) AS i FROM content WHERE s3_key_raw = 'bulk'"
+NEWER = "SELECT id, tenant_id, created_at, row_number() OVER (ORDER BY created_at) AS i FROM content WHERE s3_key_raw = 'bulk'"
 FILL = f"""
 SET LOCAL session_replication_role = replica; -- no triggers: the rows are made as the triggers would leave them
 INSERT INTO tenants (id, name, slug)
@@ -109,7 +109,8 @@ QUERIES = [
     Query("cluster_members_pair_key", "the faces of a cluster", "SELECT * FROM cluster_members "
           "WHERE cluster_id = '{id}'"),
     Query("cluster_members_face_idx", "the clusters of a face", "SELECT * FROM cluster_members WHERE face_id = '{id}'"),
-    Query("policies_pkey", "the policies of a tenant", "SELECT * FROM policies WHERE is_active", small),
+    Query("policies_pkey", "a policy by id", BY_ID.format("policies")),
+    Query("policies_name_key", "the policies of a tenant", "SELECT * FROM policies WHERE is_active", small),
     Query("policies_name_key", "a policy by name", "SELECT * FROM policies WHERE name = 'other'", small),
     Query("policies_default_key", "the default of a type", "SELECT * FROM policies "
           "WHERE policy_type = 'access_control' AND is_default AND is_active", small),
@@ -155,7 +156,9 @@ def values(schema: Schema, who: Who) -> dict[str, str]:
 def plan(schema: Schema, who: Who, query: str) -> set[str]:
     """Return the indexes of a query's plan; a partition's index counts as the one it belongs to."""
     ((text,),) = schema.rows(who, f"EXPLAIN (FORMAT JSON) {query}")
-    parents = dict(schema.rows(superuser, "SELECT inhrelid::regclass::text, inhparent::regclass::text FROM pg_inherits"))
+    parents = dict(
+        schema.rows(superuser, "SELECT inhrelid::regclass::text, inhparent::regclass::text FROM pg_inherits")
+    )
 
     def walk(node: dict[str, Any]) -> Iterator[str]:
         if "Index Name" in node:
@@ -199,7 +202,9 @@ def test_a_change_of_status_touches_no_index(filled: Schema) -> None:
                                       "(SELECT id FROM content ORDER BY id LIMIT 5)")  # fmt: skip
             assert done.rowcount == 5
         connection.execute("SELECT pg_stat_force_next_flush()")
-        counted = connection.execute("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'content'")
+        counted = connection.execute(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'content'"
+        )
         assert counted.fetchone() == (5, 5)
 
 
@@ -214,14 +219,16 @@ def vector_of(schema: Schema, who: Who, number: int = 0) -> tuple[Any, str]:
 
 def test_a_search_finds_the_face_itself_first_and_only_faces_of_its_tenant(filled: Schema) -> None:
     face, vector = vector_of(filled, small)
-    found = filled.rows(small, MATCH.format(f"'{vector}', 10"))
+    found = filled.rows(small, MATCH.format(f"'{vector}', 10, -1"))
     assert len(found) == 10
     assert found[0][1] == face
     assert found[0][2] == pytest.approx(1, abs=0.01)
     scores = [score for _, _, score, _, _ in found]
     assert scores == sorted(scores, reverse=True)
-    assert all(0 <= score <= 1 for score in scores)
-    owners = filled.rows(superuser, "SELECT DISTINCT tenant_id::text FROM faces WHERE id = ANY (%s)", [row[1] for row in found])
+    assert all(0 <= score <= 1 for score in scores), scores
+    owners = filled.rows(
+        superuser, "SELECT DISTINCT tenant_id::text FROM faces WHERE id = ANY (%s)", [row[1] for row in found]
+    )
     assert owners == [(SMALL,)]
 
 

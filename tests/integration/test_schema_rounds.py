@@ -104,7 +104,11 @@ def test_an_owner_who_is_no_superuser_goes_up_and_down_and_an_extension_that_was
 
 def test_data_does_not_keep_a_file_from_being_undone(schema: Schema) -> None:
     """Undoing the newest first never meets a row that something else refers to."""
-    who = superuser if schema.one(superuser, "SELECT datdba = 10 FROM pg_database WHERE datname = current_database()") else owner
+    who = (
+        superuser
+        if schema.one(superuser, "SELECT datdba = 10 FROM pg_database WHERE datname = current_database()")
+        else owner
+    )
     for path in reversed(ups()):
         apply(schema, down(path), who)
     assert schema.tables() == []

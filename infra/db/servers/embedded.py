@@ -84,8 +84,8 @@ class Embedded:
         return self._folder / LOG
 
     def place(self) -> str:
-        """Return its data folder."""
-        return f"{self._shown}/"
+        """Return what it is, and its data folder."""
+        return f"embedded PostgreSQL in {self._shown}/"
 
     def exists(self) -> bool:
         """Tell whether there is a data folder that we made.
@@ -179,7 +179,7 @@ class Embedded:
             shutil.rmtree(grave)
         except OSError as error:
             raise errors.EmbeddedFailed("be deleted", self._shown, str(error)) from error
-        return [self.place()]
+        return [f"{self._shown}/"]
 
     # --- the folder ---
 
@@ -218,7 +218,7 @@ class Embedded:
                 shutil.rmtree(left, ignore_errors=True)
 
     def _create(self, tell: Callable[[str], None]) -> None:
-        tell(f"Creating a private PostgreSQL {list(wheel.folders())[-1]} in {self.place()}")
+        tell(f"Creating a private PostgreSQL {list(wheel.folders())[-1]} in {self._shown}/")
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._refuse_closed_folders()
         account = accounts.of(self._folder)
