@@ -136,6 +136,14 @@ def url(_: Context, password: bool = False) -> None:
         session.console.result(session.url(show_password=password))
 
 
+@task(help={"check": "Change nothing; exit with 4 when the description is stale."})
+def docs(_: Context, check: bool = False) -> None:
+    """Write table descriptions and the ER diagram into infra/migrations/README.md from the live schema."""
+    with _session() as session:
+        file = session.document(check=check)
+        session.console.done(f"{file} describes the database as it is.")
+
+
 @contextlib.contextmanager
 def _session(
     override: Mapping[str, str] | None = None, *, as_json: bool = False, only_result: bool = False
@@ -177,4 +185,4 @@ def _settings(override: Mapping[str, str]) -> Settings:
 
 
 ns = Collection(migrate, migrate_status, migrate_reset, migrate_resolve, migrate_baseline)
-ns.add_collection(Collection("db", up, down, wait, url))
+ns.add_collection(Collection("db", up, down, wait, url, docs))

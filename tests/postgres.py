@@ -17,10 +17,10 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 FOLDERS = {16: "pginstall", 18: "pginstall18"}  # the two versions in the wheel, both with pgvector
 UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
@@ -113,8 +113,9 @@ def running(major: int = 18, **settings: str) -> Iterator[Dsn]:
             _run([programs / "pg_ctl", "stop", "--wait", "--silent", "--mode=fast", f"--pgdata={data}"])
 
 
-def _run(argv: list[str | Path]) -> None:
+def _run(argv: Sequence[str | Path]) -> None:
     """Run as somebody who may run a server; its output would keep a pipe open, so it gets none."""
+    as_whom: dict[str, Any] = {"user": UNPRIVILEGED, "group": _group(), "extra_groups": []} if AS_ROOT else {}
     subprocess.run(
         argv,
         check=True,
@@ -122,7 +123,7 @@ def _run(argv: list[str | Path]) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=Path(argv[0]).parent,
-        **({"user": UNPRIVILEGED, "group": _group(), "extra_groups": []} if AS_ROOT else {}),
+        **as_whom,
     )
 
 
@@ -156,7 +157,12 @@ def _initialise(folder: Path, programs: Path, password: str) -> Path:
     secret.write_text(password, encoding="utf-8")
     if AS_ROOT:
         shutil.chown(secret, UNPRIVILEGED)
-    initdb = [programs / "initdb", "--username=postgres", f"--pwfile={secret}", "--auth=scram-sha-256"]
+    initdb: list[str | Path] = [
+        programs / "initdb",
+        "--username=postgres",
+        f"--pwfile={secret}",
+        "--auth=scram-sha-256",
+    ]
     _run([*initdb, "--encoding=UTF8", "--locale=C", "--no-sync", f"--pgdata={data}"])
     return data
 

@@ -1,4 +1,4 @@
-"""What psql is told, and what it answers: the samples were recorded from psql 18 under our arguments, then shortened."""
+"""What psql is told, and what it answers: the samples were recorded from psql 18 under our arguments, and shortened."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ TABLES = """
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"""
 COMMENTS = f"SELECT relname, obj_description(oid, 'pg_class') FROM ({TABLES}) AS t"
 COLUMNS = f"""
-    SELECT t.relname, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, col_description(t.oid, a.attnum),
+    SELECT t.relname, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
+        col_description(t.oid, a.attnum),
         EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
                 WHERE k.conrelid = t.oid AND k.contype = 'p' AND a.attnum = ANY (k.conkey)),
         EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
@@ -48,7 +49,8 @@ REFERENCES = f"""
     WHERE k.conparentid = 0
     ORDER BY t.relname, k.conname"""
 FUNCTIONS = """
-    SELECT format('%s(%s)', p.oid::regproc, pg_get_function_identity_arguments(p.oid)), obj_description(p.oid, 'pg_proc')
+    SELECT format('%s(%s)', p.oid::regproc, pg_get_function_identity_arguments(p.oid)),
+        obj_description(p.oid, 'pg_proc')
     FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
     WHERE n.nspname = 'app' ORDER BY p.oid::regprocedure::text"""
 
@@ -159,7 +161,7 @@ def made_of(definition: str) -> str:
 
 
 def in_order(tables: Iterable[Table]) -> Iterator[Table]:
-    """Yield tables after those that they refer to, those without any relation last, by name where that leaves a choice."""
+    """Yield tables after those that they refer to, unrelated ones last, by name where that leaves a choice."""
     tables = list(tables)
     referred = {to.table for table in tables for to in table.references}
     left = sorted(tables, key=lambda table: (not table.references and table.name not in referred, table.name))

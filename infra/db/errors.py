@@ -1214,3 +1214,15 @@ class DocsStale(Refused):
             consequence="Nothing was written.",
             next="invoke db.docs",
         )
+
+
+class NoReadme(UsageError):
+    """There is no README beside the migrations to write into."""
+
+    def __init__(self, file: str) -> None:
+        """Say where it was looked for."""
+        super().__init__(
+            f"There is no {file} to write the tables' description into.",
+            consequence="Nothing was changed.",
+            next="Create it with the two lines  <!-- db.docs:begin -->  and  <!-- db.docs:end -->",
+        )

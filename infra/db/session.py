@@ -6,7 +6,7 @@ import time
 import urllib.parse
 from typing import TYPE_CHECKING
 
-from infra.db import backup, database, errors, migration, plan, reset
+from infra.db import backup, database, docs, errors, migration, plan, reset
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
 from infra.db.servers import choice
@@ -173,6 +173,20 @@ class Session:
             files = plan.steps(state.entries, to=to, out_of_order=False, folder=self.migrations)
             connected.record(files, "baseline")
             return list(files)
+
+    def document(self, *, check: bool) -> str:
+        """Write the descriptions of the live schema into the README of the migrations, or compare; its name."""
+        file = self.settings.migrations_dir / "README.md"
+        shown = self.settings.shown(file)
+        if not file.is_file():
+            raise errors.NoReadme(shown)
+        old = file.read_text(encoding="utf-8")
+        new = docs.replace(old, docs.describe(self.running().connection), file=shown)
+        if check and new != old:
+            raise errors.DocsStale(shown)
+        if new != old:
+            file.write_text(new, encoding="utf-8", newline="\n")
+        return shown
 
     def _waiting(self, holder: Backend | None) -> None:
         if holder:

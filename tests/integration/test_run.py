@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import psycopg
@@ -299,3 +300,17 @@ def test_stop_and_start_keep_the_data_and_wait_returns_when_ready(three: Project
         assert three.invoke("db.up").code == 0
     assert three.invoke("db.wait").code == 0
     assert three.applied() == ["001", "002", "003"]
+
+
+def test_the_description_of_the_tables_is_that_of_the_live_schema(external: Project) -> None:
+    shutil.copytree(TOP / "infra/migrations", external.folder, dirs_exist_ok=True)
+    assert external.invoke("migrate").code == 0
+    readme = external.folder / "README.md"
+    committed = readme.read_bytes()
+    assert external.invoke("db.docs", "--check").code == 0
+    external.do("COMMENT ON TABLE faces IS 'Something else.'")
+    stale = external.invoke("db.docs", "--check")
+    assert (stale.code, readme.read_bytes()) == (4, committed)
+    assert external.invoke("db.docs").code == 0
+    assert b"Something else." in readme.read_bytes()
+    assert external.invoke("db.docs", "--check").code == 0

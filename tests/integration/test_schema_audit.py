@@ -261,7 +261,8 @@ def test_search_path_of_the_session_cannot_hijack_what_a_cascade_runs_as_the_own
         superuser,
         f"""
         CREATE SCHEMA evil AUTHORIZATION app_{owned.suffix};
-        CREATE TABLE evil.ran_as (who text); GRANT INSERT ON evil.ran_as TO PUBLIC; GRANT USAGE ON SCHEMA evil TO PUBLIC;
+        CREATE TABLE evil.ran_as (who text);
+        GRANT INSERT ON evil.ran_as TO PUBLIC; GRANT USAGE ON SCHEMA evil TO PUBLIC;
         CREATE FUNCTION evil.lower(text) RETURNS text LANGUAGE plpgsql AS
         $$ BEGIN INSERT INTO evil.ran_as VALUES (current_user); RETURN 'x'; END $$;""",
     )

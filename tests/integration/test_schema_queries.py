@@ -21,11 +21,13 @@ OLD = "now() - (30000 - i) * interval '4 minutes'"  # 83 days, oldest first
 ID_AT = "(left(app.uuid_v7_floor({})::text, 24) || right(gen_random_uuid()::text, 12))::uuid"
 # A has every second row; 100 other tenants share the rest, so a tenant's rows lie between those of others.
 TENANT = f"CASE WHEN i % 2 = 0 THEN '{A}' ELSE 'cccccccc-0000-7000-8000-' || lpad((i % 100)::text, 12, '0') END::uuid"
-NEWER = "SELECT id, tenant_id, created_at, row_number() OVER (ORDER BY created_at) AS i FROM content WHERE s3_key_raw = 'bulk'"
+NEWER = """SELECT id, tenant_id, created_at, row_number() OVER (ORDER BY created_at) AS i
+    FROM content WHERE s3_key_raw = 'bulk'"""
 FILL = f"""
 SET LOCAL session_replication_role = replica; -- no triggers: the rows are made as the triggers would leave them
 INSERT INTO tenants (id, name, slug)
-    SELECT ('cccccccc-0000-7000-8000-' || lpad(i::text, 12, '0'))::uuid, 'n', 'slug-' || i FROM generate_series(0, 1999) i;
+    SELECT ('cccccccc-0000-7000-8000-' || lpad(i::text, 12, '0'))::uuid, 'n', 'slug-' || i
+    FROM generate_series(0, 1999) i;
 INSERT INTO sources (tenant_id, name, type, next_run_at)
     SELECT {TENANT}, 'source ' || i, 'api', now() + (i - 20) * interval '1 minute' FROM generate_series(1, 5000) i;
 INSERT INTO policies (tenant_id, name, is_default) SELECT id, 'default', true FROM tenants WHERE slug LIKE 'slug-%';

@@ -1,4 +1,4 @@
-"""Up, down and up again: each down script brings back exactly what was there before. New files are in it by themselves."""
+"""Up, down and up again: each down script brings back exactly what was there before, of new files too."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_ids_made_later_sort_later(schema: Schema) -> None:
     with schema.transaction(a) as connection:
         made = []
         for _ in range(5):
-            made.append(connection.execute("SELECT app.uuid_v7()").fetchone())
+            made += connection.execute("SELECT app.uuid_v7()").fetchall()
             connection.execute("SELECT pg_sleep(0.002)")
     assert made == sorted(made)
 
