@@ -177,10 +177,14 @@ def _session(
 def _settings(override: Mapping[str, str]) -> Settings:
     from dotenv import dotenv_values  # noqa: PLC0415
 
+    from infra.db.errors import DotenvNotUtf8  # noqa: PLC0415
     from infra.db.settings import read  # noqa: PLC0415
 
     file = ROOT / ".env"
-    dotenv = dotenv_values(file, encoding="utf-8-sig") if file.is_file() else {}
+    try:
+        dotenv = dotenv_values(file, encoding="utf-8-sig") if file.is_file() else {}
+    except UnicodeDecodeError:
+        raise DotenvNotUtf8 from None
     return read({**os.environ, **override}, root=ROOT, dotenv=dotenv)
 
 

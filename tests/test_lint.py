@@ -29,7 +29,6 @@ def found(sql: str) -> list[str]:
         pytest.param("SELECT 1;\r\nCOMMIT;\r\n", 2, id="COMMIT, CRLF"),
         pytest.param("SELECT 1;\ncommit and chain", 2, id="COMMIT AND CHAIN at the very end"),
         pytest.param("COMMIT PREPARED 'x';\n", 1, id="COMMIT PREPARED"),
-        pytest.param("SELECT 1;\nPREPARE TRANSACTION 'x';\n", 2, id="PREPARE TRANSACTION"),
         pytest.param("END;\n", 1, id="END"),
         pytest.param("SELECT 1;\nBEGIN ISOLATION LEVEL SERIALIZABLE;\n", 2, id="BEGIN"),
         pytest.param("START TRANSACTION;\n", 1, id="START TRANSACTION"),

@@ -174,8 +174,12 @@ class Console:
             self.say(f"  {entry.label:<{widest}}  {entry.status.value:<12}{when}{took}".rstrip(), STYLES[entry.status])
         if pending:
             self.done(f"{pending} of {len(entries)} pending.", ("invoke migrate", "apply what is pending"))
+        elif not entries:
+            self.say("  There are no migrations yet.")
         elif all(entry.status in DONE for entry in entries):
             self.done(f"All {len(entries)} applied.")
+        else:
+            self.say("Files and history disagree; invoke migrate says how each is settled.", "bold red")
 
     def pulling(self, done: int, total: int) -> None:
         """Show how much of an image has been pulled (bytes), as a bar on a terminal."""
@@ -229,13 +233,17 @@ class Console:
         """Write the traceback of a bug, free of the password."""
         self._end()
         text = traceback.format_exc()
-        self._write(sys.stderr, text.replace(secret, "***") if secret else text)
+        for form in {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], secret.replace("\\", "\\\\")} - {""}:
+            text = text.replace(form, "***")
+        self._write(sys.stderr, text)
         self._write(
             sys.stderr, "This is a bug in the tool, not in your files. Please report it with the lines above.", "bold"
         )
 
     def _json(self, value: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
 
     def _write(self, stream: TextIO, text: str, style: str = "", *, wrap: bool = False) -> None:
         """Write lines; prose is wrapped between words, while what may be copied is left to the terminal."""

@@ -1226,3 +1226,15 @@ class NoReadme(UsageError):
             consequence="Nothing was changed.",
             next="Create it with the two lines  <!-- db.docs:begin -->  and  <!-- db.docs:end -->",
         )
+
+
+class DotenvNotUtf8(UsageError):
+    """The settings file is in another encoding (Windows PowerShell's > writes UTF-16)."""
+
+    def __init__(self) -> None:
+        """Say which file."""
+        super().__init__(
+            "The settings file .env is not UTF-8.",
+            consequence="Nothing was started or changed.",
+            next="Save .env as UTF-8, then run the same command again.",
+        )

@@ -17,10 +17,16 @@ if TYPE_CHECKING:
 
     from infra.db.migration import Migration
 
-COPY_DATA = re.compile(r"(?ims)^([^\n]*\bcopy\b[^;]*\bfrom\s+stdin\b[^;]*;)[^\n]*\n.*?^\\\.$")
+GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)"  # what may stand between two words
+QUOTED = r"""--[^\n]*|/\*.*?\*/|[eE]'(?:\\.|''|[^'\\])*'|'[^']*'|"[^"]*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"""
+COPY_DATA = re.compile(
+    rf"(?is){QUOTED}|(?P<copy>\bcopy\b(?:--[^\n]*|/\*.*?\*/|'[^']*'|\"[^\"]*\"|[^;'\"])*?\bfrom{GAP}+stdin\b"
+    r"(?:'[^']*'|[^;'])*;[^\n]*)\n(?:(?!\\\.\n).*?\n)??\\\.(?=\n|\Z)"
+)
 TRANSACTION_CONTROL = "transaction-nesting"
 CONCURRENTLY = "ban-concurrent-index-creation-in-transaction"
-TO_SAVEPOINT = re.compile(r"(?i)rollback\s+((work|transaction)\s+)?to\b")  # ends no transaction, though squawk says so
+# ROLLBACK TO ends no transaction, though squawk says so.
+TO_SAVEPOINT = re.compile(rf"(?is)rollback{GAP}+((work|transaction){GAP}+)?to\b")
 
 
 def _program() -> str:
@@ -31,7 +37,12 @@ def _program() -> str:
 
 def without_copy_data(sql: str) -> str:
     """Blank the data lines of COPY FROM STDIN: they are not SQL, and a parser would stop there."""
-    return COPY_DATA.sub(lambda found: found[1] + "\n" * (found[0].count("\n") - found[1].count("\n")), sql)
+    return COPY_DATA.sub(
+        lambda found: (
+            found["copy"] + "\n" * (found[0].count("\n") - found["copy"].count("\n")) if found["copy"] else found[0]
+        ),
+        sql,
+    )
 
 
 def refuse_what_cannot_work(steps: Sequence[Migration], folder: str) -> None:
@@ -51,10 +62,16 @@ def refuse_what_cannot_work(steps: Sequence[Migration], folder: str) -> None:
     with tempfile.TemporaryDirectory(prefix="migrate-lint-") as name:
         here = Path(name)
         for step in checked.values():
-            (here / step.path.name).write_text(without_copy_data(step.text.sql or ""), encoding="utf-8", newline="\n")
+            (here / step.path.name).write_text(_for_squawk(step.text.sql or ""), encoding="utf-8", newline="\n")
         findings = _squawk(here, sorted(checked))
     if findings:
         raise CannotWork([(f"{folder}/{file}:{line}", rule == CONCURRENTLY) for file, line, rule in findings])
+
+
+def _for_squawk(sql: str) -> str:
+    """Take away what would hide a finding: COPY data, comments that silence squawk, being the only statement."""
+    heard = without_copy_data(sql).replace("squawk-ignore", "squawk_ignore")
+    return f"{heard}\n;\nSELECT 1;\n"
 
 
 def _squawk(folder: Path, names: Iterable[str]) -> list[tuple[str, int, str]]:
@@ -75,5 +92,6 @@ def _squawk(folder: Path, names: Iterable[str]) -> list[tuple[str, int, str]]:
 
 
 def _goes_to_savepoint(folder: Path, item: dict[str, Any]) -> bool:
-    lines = (folder / item["file"]).read_text(encoding="utf-8").split("\n")
-    return TO_SAVEPOINT.match("\n".join(lines[item["line"] :])[item["column"] :]) is not None
+    lines = (folder / item["file"]).read_bytes().split(b"\n")  # squawk counts bytes
+    rest = b"\n".join(lines[item["line"] :])[item["column"] :]
+    return TO_SAVEPOINT.match(rest.decode()) is not None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FILE_NAME = re.compile(r"(?P<version>[0-9]+)_(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?)(?P<down>\.down)?\.sql")
 DIRECTIVE = re.compile(r"--\s*migrate:\s*(?P<word>\S*)\s*(?P<value>.*?)\s*")
 COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+LEADING = re.compile(r"(?:\s*(?:--[^\n]*(?:\n|\Z)|/\*.*?\*/))*\s*", re.DOTALL)
 LONGEST_VERSION = 18  # digits; what fits a bigint, should a database ever be read by other tools
 CHUNK = 1 << 20  # bytes
 KEPT_TEXT = 1 << 20  # characters of SQL that the history keeps; a larger file is recorded by its checksum alone
@@ -244,12 +245,8 @@ def _normal(path: Path) -> Iterator[str]:
 
 def _head(sql: str) -> tuple[str, ...]:
     """Return the comment and blank lines before the first statement."""
-    lines = []
-    for line in sql.split("\n"):
-        if line.strip() and not line.lstrip().startswith("--"):
-            break
-        lines.append(line.strip())
-    return tuple(lines)
+    length = found.end() if (found := LEADING.match(sql)) else 0
+    return tuple(line.strip() for line in sql[:length].split("\n")[:-1])
 
 
 def directives(file_name: str, head: tuple[str, ...]) -> Directives:

@@ -38,6 +38,7 @@ CONNECTION_LOST = 2
 SHOWN_HEAD = re.compile(r"psql:(?P<file>.*?):(?P<line>\d+): (?P<rest>.*)")
 SERVER_SAID = re.compile(r"(?P<severity>[^:]+):  (?P<sqlstate>[0-9A-Z]{5}): (?P<text>.*)")
 PART = re.compile(r"(?P<part>DETAIL|HINT|QUERY|CONTEXT|LOCATION|[A-Z]+ NAME):  (?P<text>.*)")
+ENDS_SESSION = ("08", "25P03", "25P04", "53", "57P", "58", "XX")  # of FATAL and PANIC in an open session (Appendix A)
 EXCERPT = re.compile(r"LINE (?P<number>\d+): ")
 
 
@@ -131,8 +132,8 @@ def _in_transaction(step: Migration, *, token: str, flush: bool, single: bool) -
         f"VALUES ({_values(step, 'applied', token)}, {_elapsed()}) {_returning()} \\gset\n"
     )
     if not single:
-        yield "COMMIT;\n" + _tidy()
-    yield f"\\echo {token} DONE {step.version} :_migrate_ms\n"
+        yield "COMMIT;\n"
+    yield _tidy() + f"\\echo {token} DONE {step.version} :_migrate_ms\n"
 
 
 def _statement_by_statement(step: Migration, *, token: str) -> Iterator[str]:
@@ -229,8 +230,13 @@ class Message:
 
     @property
     def is_error(self) -> bool:
-        """Whether it says that something failed; classes 00 to 02 are success and warnings (Appendix A)."""
-        return not self.sqlstate.startswith(("00", "01", "02"))
+        """Whether it says that something failed.
+
+        The code alone does not tell: `CREATE TABLE IF NOT EXISTS` gives a NOTICE 42P07, a BEGIN too many a WARNING
+        25001, and the severity is in the server's language. psql echoes the statement after an error only; what ends
+        the session (FATAL) has no statement, but one of these codes.
+        """
+        return not self.sqlstate or bool(self.statement) or self.sqlstate.startswith(ENDS_SESSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,15 +325,17 @@ def parse(lines: Sequence[str]) -> Message:
 def locate(message: Message, sql: str | None) -> int:
     """Return the line of the file that an error is about: where the server points, else where the statement begins.
 
-    psql names the line at which the statement ended. Its first line is found by looking for its text; for a file
-    whose text is not kept, by counting back.
+    psql names the line at which the statement ended, and leaves empty lines out of it unless they are quoted. So
+    only lines that say something are compared, and only they are counted. For a file whose text is not kept, or
+    whose text differs (a variable), it is counted back.
     """
-    if not message.statement:
-        return message.end
-    first = message.end - message.statement.count("\n")
-    if sql is not None:
-        before = "\n".join(sql.split("\n")[: message.end])
-        at = before.rfind(message.statement)
+    said = message.statement.split("\n")
+    pointed = len([text for text in said[: max(message.line - 1, 0)] if text.strip()])
+    wanted = "\n".join(text for text in said if text.strip())
+    if wanted and sql is not None:
+        written = [(number, text) for number, text in enumerate(sql.split("\n")[: message.end], 1) if text.strip()]
+        before = "\n".join(text for _, text in written)
+        at = before.rfind(wanted)
         if at >= 0:
-            first = before.count("\n", 0, at) + 1
-    return first + max(message.line - 1, 0)
+            return written[before.count("\n", 0, at) + pointed][0]
+    return message.end - message.statement.count("\n") + max(message.line - 1, 0)

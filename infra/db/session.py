@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import time
 import urllib.parse
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from infra.db.settings import Settings
 
 LOOK_EVERY = 0.2  # seconds
+LONGEST_DIFF = 20  # lines of stale documentation that are shown
 
 
 class Session:
@@ -183,7 +186,8 @@ class Session:
         old = file.read_text(encoding="utf-8")
         new = docs.replace(old, docs.describe(self.running().connection), file=shown)
         if check and new != old:
-            raise errors.DocsStale(shown)
+            changed = difflib.unified_diff(old.split("\n"), new.split("\n"), "written", "live", n=0, lineterm="")
+            raise errors.DocsStale(shown, "\n".join(f"  {line}" for line in itertools.islice(changed, LONGEST_DIFF)))
         if new != old:
             file.write_text(new, encoding="utf-8", newline="\n")
         return shown

@@ -12,23 +12,6 @@ same statements of 1,000 rows, the new one under row security. Searches and quer
 
 from __future__ import annotations
 
-import os
-import platform
-import statistics
-import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import psycopg
-
-from tests import postgres
-from tests.integration.schema_fixtures import Schema, apply, empty, ups
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 FACES = 100_000
 TENANTS = 200
 BATCH = 1000

@@ -241,6 +241,7 @@ HOSTILE = [
     pytest.param("SELECT pg_terminate_backend(pg_backend_pid());", 5, "", "while running 002_bad", id="suicide"),
     pytest.param("SET standard_conforming_strings = off; SELECT 1/0;", 3, ":1", "division by zero", id="strings-off"),
     pytest.param("COPY one FROM STDIN;\n1\nx\n\\.\n", 3, ":1", "invalid input syntax", id="copy-bad-data"),
+    pytest.param("PREPARE TRANSACTION 'x';", 3, ":1", "prepared transactions are disabled", id="prepare"),
     pytest.param("SET TRANSACTION READ ONLY;", 3, "", "read-only transaction", id="read-only"),
 ]
 
