@@ -1,13 +1,29 @@
 """Every failure that is expected, with its words and its exit code.
 
-    ToolError
-    |-- UsageError          2    settings, arguments or files that make no sense
-    |-- MigrationFailed     3    a file failed; it was rolled back, or is marked failed
-    |-- Refused             4    drift, out of order, a failed file to settle, findings
-    |-- ServerError         5    the server could not be started, reached or made ready
-    |-- LockError           6    another run, or a table lock, could not be waited out
-    |-- CheckFailed         7    `--check`: pending or drifted
-    `-- Interrupted       130    cancelled and rolled back
+    ToolError                 1    unexpected; and the base of all others
+    |       NotRecorded
+    |-- UsageError             2    settings, arguments or files that make no sense
+    |       SettingsError, FilesError, ComposeFileError, ComposeUnsupported, NoPassword, NoFile, NotApplied,
+    |       SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
+    |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
+    |-- Refused                4    drift, out of order, a failed file to settle, findings
+    |       DriftError, CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed,
+    |       NotStopped, NotDeleted, DocsStale
+    |-- ServerError            5    the server could not be started, reached or made ready
+    |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding,
+    |       NoRight, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken, NameConflict,
+    |       OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised, OtherPassword,
+    |       OtherRole, OtherDatabase, WrongServer, ProgramMissing, InUse, ConnectionFailed, DatabaseMissing,
+    |       PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown, HostUnreachable,
+    |       NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted, ServerFull,
+    |       ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
+    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded
+    |-- LockError              6    another run, or a table lock, could not be waited out
+    |       RunIsHeld, TableIsHeld, ResetBlocked
+    |-- CheckFailed            7    `--check`: pending or drifted
+    |       CheckPending
+    `-- Interrupted          130    cancelled and rolled back
+           Cancelled
 
 An error says four things: what happened, where, what follows from it, and what to type next. The
 sentences of a kind of failure are built in its class, so that one place holds the words.
