@@ -49,7 +49,10 @@ CREATE INDEX alerts_open_idx ON alerts (tenant_id, priority DESC, id DESC)
 WHERE status IN ('open', 'acknowledged', 'investigating');
 CREATE INDEX alerts_subject_idx ON alerts (tenant_id, subject_id) WHERE subject_id IS NOT NULL;
 CREATE TRIGGER touch_row BEFORE UPDATE ON alerts FOR EACH ROW EXECUTE FUNCTION app.touch_row();
-CREATE TRIGGER audit_row AFTER INSERT OR UPDATE OR DELETE ON alerts
+-- Programs raise alerts, many at a time; people work on them one by one.
+CREATE TRIGGER audit_insert AFTER INSERT ON alerts REFERENCING NEW TABLE AS changed
+FOR EACH STATEMENT EXECUTE FUNCTION app.audit_statement();
+CREATE TRIGGER audit_row AFTER UPDATE OR DELETE ON alerts
 FOR EACH ROW EXECUTE FUNCTION app.audit_row();
 
 ALTER TABLE alerts ENABLE ROW LEVEL SECURITY;
