@@ -118,10 +118,12 @@ class Session:
 
     def migrate(self, *, to: str | None, out_of_order: bool, single: bool, with_backup: bool) -> None:
         """Apply what is pending and show how it went, on success and on failure."""
-        migrator, connected = self.migrator(), self.ready()
-        database.refuse_unfit(connected.facts(), self.settings)
-        began = time.monotonic()
+        migrator: Migrator | None = None
         try:
+            migrator = self.migrator()
+            connected = self.ready()
+            database.refuse_unfit(connected.facts(), self.settings)
+            began = time.monotonic()
             rows = migrator.migrate(
                 connected,
                 to=to,
@@ -130,7 +132,7 @@ class Session:
                 before=self.backup if with_backup else None,
             )
         except errors.ToolError as error:
-            self.console.outcome(migrator.applied, error)
+            self.console.outcome(migrator.applied if migrator else (), error)
             raise
         self.console.outcome(rows, None)
         self.console.applied(rows, time.monotonic() - began, self.where)

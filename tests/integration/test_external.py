@@ -374,7 +374,7 @@ def test_the_wheels_programs_are_used_only_where_tls_is_not_demanded(
         return
     with pytest.raises(errors.ClientMissing, match="there is none that can be used") as caught:
         server.program("psql")
-    assert "was built without TLS, which PGSSLMODE or PGSSLROOTCERT demands" in caught.value.where
+    assert "was built without TLS, which the server, PGSSLMODE or PGSSLROOTCERT demands" in caught.value.where
 
 
 def test_the_wheels_programs_know_no_tls() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -369,3 +370,33 @@ def test_a_pooler_in_between_is_recognised_and_refused(external: Project) -> Non
     assert done.code == 5
     assert "A connection pooler (PgBouncer?) answers instead of PostgreSQL itself." in done.err
     assert external.tables() == set()
+
+
+def test_json_is_printed_also_when_nothing_could_be_done(external: Project) -> None:
+    external.write("001_one.sql", "CREATE TABLE one (i int);")
+    done = external.invoke("migrate", "--json", DB_PASSWORD="wrong")
+    assert (done.code, json.loads(done.out)) == (5, {"applied": [], "failed": None})
+    external.do("CREATE TABLE made_by_hand (i int)")
+    done = external.invoke("migrate", "--json")
+    assert (done.code, json.loads(done.out)) == (4, {"applied": [], "failed": None})
+
+
+SECRET = "p@ss:w/o\"r'd %$\\ü"
+
+
+@pytest.mark.parametrize("words", [("migrate",), ("migrate-status",), ("db.url",), ("migrate-reset", "--yes")])
+def test_a_password_full_of_special_characters_works_and_is_never_shown(
+    external: Project, words: tuple[str, ...]
+) -> None:
+    role = f"{external.settings['DB_NAME']}_role"
+    external.do(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD '{SECRET.replace(chr(39), chr(39) * 2)}'")
+    external.write("001_one.sql", "CREATE TABLE one (i int);")
+    external.write("002_bad.sql", "SELECT 1/0;")
+    try:
+        done = external.invoke(*words, DB_USER=role, DB_PASSWORD=SECRET)
+        assert done.code == (3 if words == ("migrate",) else 0), done
+        refused = external.invoke(*words, DB_USER=role, DB_PASSWORD=SECRET + "x")
+        assert refused.code == (0 if words == ("db.url",) else 5), refused
+        assert SECRET not in done.out + done.err + refused.out + refused.err
+    finally:
+        external.do(f"DROP OWNED BY {role}; DROP ROLE {role}")

@@ -41,12 +41,16 @@ class Identity:
         address: its own IP address as it sees it (`inet_server_addr()`), empty on a socket.
         system_identifier: of its data directory (`pg_control_system()`), cloned with a volume.
         started_at: `pg_postmaster_start_time()` as text, to the microsecond.
+        major: PostgreSQL's major version; 0 when it was not asked.
+        tls: whether the connection to it is encrypted.
 
     """
 
     address: str
     system_identifier: str
     started_at: str
+    major: int = 0
+    tls: bool = False
 
 
 class Server(Protocol):

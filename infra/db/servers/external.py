@@ -47,6 +47,7 @@ class External:
         """Look at nothing yet."""
         self._settings = settings
         self._address = Address(settings.host, settings.port)
+        self._answered: Identity | None = None
 
     def place(self) -> str:
         """Return its host and port."""
@@ -73,7 +74,8 @@ class External:
         return error
 
     def verify(self, identity: Identity) -> None:
-        """Take whoever answers there: the address is all that is known of it."""
+        """Take whoever answers there, and keep which programs it takes."""
+        self._answered = identity
 
     def execute(
         self,
@@ -123,8 +125,10 @@ class External:
     def _unfit(self, name: str, has: tuple[int, int], path: Path) -> str:
         if name == "psql" and not knows_restrict(has):
             return f"is too old: it lacks \\restrict, which fences migrations in ({_shown(_first(has[0]))} has it)"
-        if path in _of_wheel(name) and self._wants_tls():
-            return "was built without TLS, which PGSSLMODE or PGSSLROOTCERT demands"
+        if self._answered and name != "psql" and has[0] < self._answered.major:
+            return f"is older than the server, PostgreSQL {self._answered.major}, and would refuse"
+        if path in _of_wheel(name) and (self._wants_tls() or (self._answered and self._answered.tls)):
+            return "was built without TLS, which the server, PGSSLMODE or PGSSLROOTCERT demands"
         return ""
 
     def _wants_tls(self) -> bool:
