@@ -246,19 +246,23 @@ def note(text: str) -> None:
 
 
 def fill(bench: Bench, table: str, *, new: bool, rows: int) -> float:
-    """Insert the rows in statements of `BATCH`; return rows per second."""
+    """Insert the rows in statements of `BATCH`; return rows per second. Making their values is not counted."""
     columns, values = ROWS[table][new]
     target = table if new else f"old.{table}"
+    bench.rows(
+        f"CREATE UNLOGGED TABLE stage.ready (i, {columns}) AS SELECT s.i, {values} FROM stage.face s ORDER BY s.i"
+    )
+    bench.rows("ALTER TABLE stage.ready ADD PRIMARY KEY (i); GRANT SELECT ON stage.ready TO PUBLIC; CHECKPOINT")
     bench.become("mordeaux_admin" if new else "")
     start = time.perf_counter()
     for first in range(0, rows, BATCH):
         bench.rows(
-            f"INSERT INTO {target} ({columns}) SELECT {values} FROM stage.face s"
-            f" WHERE s.i >= {first} AND s.i < {first + BATCH} ORDER BY s.i"
+            f"INSERT INTO {target} ({columns}) SELECT {columns} FROM stage.ready"
+            f" WHERE i >= {first} AND i < {first + BATCH} ORDER BY i"
         )
     spent = time.perf_counter() - start
     bench.become()
-    bench.rows("CHECKPOINT")
+    bench.rows("DROP TABLE stage.ready")
     return rows / spent
 
 
@@ -409,7 +413,7 @@ def main() -> None:
             numbers = {"rows": 2 * faces, "tenants": TENANTS, "noise": NOISE, "searches": SEARCHES}
             for statement in [*old_schema(), STAGE.format(**numbers, large=LARGE, small=SMALL)]:
                 connection.execute(statement)
-            connection.execute("GRANT USAGE ON SCHEMA stage TO PUBLIC; GRANT SELECT ON stage.face TO PUBLIC")
+            connection.execute("GRANT USAGE ON SCHEMA stage TO PUBLIC")
             note("rows are made")
             say(f"{faces:,} faces of one tenant and as many of {TENANTS} small ones; {machine(bench)}.\n")
             inserts(bench, 2 * faces)
