@@ -204,6 +204,18 @@ class Database:
             except self._psycopg.OperationalError as error:
                 raise errors.ServerLost(_first_line(error)) from None
 
+    def again(self) -> Database:
+        """Return a second connection: this one may be in the middle of a query.
+
+        Raises:
+            ServerLost: the server does not answer.
+
+        """
+        try:
+            return Database(self.settings, self.address, name=self.name)
+        except self._psycopg.OperationalError as error:
+            raise errors.ServerLost(_first_line(error)) from None
+
     def close(self) -> None:
         """Let go of the connection."""
         self.connection.close()

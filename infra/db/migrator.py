@@ -23,6 +23,7 @@ A run, in order; the README links here for its guarantees:
 from __future__ import annotations
 
 import codecs
+import contextlib
 import random
 import secrets
 import shutil
@@ -298,16 +299,13 @@ class Migrator:
             return run
 
     def _cancel(self, database: Database, application: str, run: _Run) -> None:
-        """End the backend and wait for its rollback; on a new connection, as the other may be in mid-query."""
-        fresh = type(database)(self._settings, database.address)
-        try:
+        """End the backend and wait for its rollback; a server that is gone has rolled back by itself."""
+        with contextlib.suppress(errors.ServerLost), contextlib.closing(database.again()) as fresh:
             fresh.terminate(application)
             if run.running and not run.running.directives.transaction:
                 fresh.mark_failed(run.running.version)
             if run.done:
                 fresh.flush()
-        finally:
-            fresh.close()
 
     def _after_failure(self, database: Database, run: _Run, tries: dict[str, int]) -> None:
         """Decide whether to try again (return) or to stop (raise), with what was applied safely on the disk."""
