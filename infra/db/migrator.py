@@ -176,13 +176,23 @@ class Migrator:
         self._folder = settings.shown(settings.migrations_dir)
         self.applied: Sequence[Applied] = ()
 
-    def compare(self, history: History) -> State:
-        """Compare the files with a history."""
-        return State(plan.compare(self._files, history.rows), history)
+    def compare(self, history: History, *, busy: bool = False) -> State:
+        """Compare the files with a history; `busy` when a run is at work."""
+        return State(plan.compare(self._files, history.rows, busy=busy), history)
 
-    def state(self, database: Database) -> State:
-        """Read the history and compare; refuse a database that was filled by other means."""
+    def _state(self, database: Database, deadline: float) -> State:
+        """Read the history and compare; refuse a database that was filled by other means.
+
+        A file without a transaction is `running` in the history while another run is at it; only when nobody is at
+        work and the history has not moved since has it failed.
+        """
         history = database.history()
+        while any(row.status == "running" for row in history.rows):
+            before = history.digest
+            database.wait_for_lock(deadline, self._waiting)
+            history = database.history()
+            if history.digest == before:
+                break
         if not history.rows:
             plan.refuse_unrecorded(database.tables())
         return self.compare(history)
@@ -232,7 +242,7 @@ class Migrator:
         deadline = time.monotonic() + self._settings.wait_timeout
         tries: dict[str, int] = {}
         for _ in range(MOST_ROUNDS):
-            state = self.state(database)
+            state = self._state(database, deadline)
             steps = plan.steps(
                 state.entries, to=to, out_of_order=out_of_order, folder=self._folder, recorded=database.kept_sql
             )

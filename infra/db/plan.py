@@ -67,20 +67,31 @@ class Entry:
         return f"{self.version}_{self.name}"
 
 
-def compare(files: Sequence[Migration], rows: Sequence[Applied]) -> list[Entry]:
-    """Return an entry for every file and every row, in the order of their numbers."""
+def compare(files: Sequence[Migration], rows: Sequence[Applied], *, busy: bool = False) -> list[Entry]:
+    """Return an entry for every file and every row, in the order of their numbers.
+
+    Args:
+        files: all migrations.
+        rows: the history.
+        busy: whether a run is at work, so that a row which is `running` has not failed.
+
+    """
     file_of = {file.number: file for file in files}
     row_of = {row.number: row for row in rows}
     newest = max(row_of, default=-1)
     return [
-        Entry(_status(file_of.get(number), row_of.get(number), newest), file_of.get(number), row_of.get(number))
+        Entry(
+            _status(file_of.get(number), row_of.get(number), newest, busy=busy), file_of.get(number), row_of.get(number)
+        )
         for number in sorted(file_of.keys() | row_of.keys())
     ]
 
 
-def _status(file: Migration | None, row: Applied | None, newest: int) -> Status:
+def _status(file: Migration | None, row: Applied | None, newest: int, *, busy: bool) -> Status:
     if row is None:
         return Status.OUT_OF_ORDER if file is not None and file.number < newest else Status.PENDING
+    if row.status == "running" and busy:
+        return Status.PENDING
     if row.status in ("failed", "running"):
         return Status.FAILED
     if file is None:

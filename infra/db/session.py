@@ -102,7 +102,9 @@ class Session:
         if self.server.address() is None and not self.server.exists():
             return migrator.compare(History())
         try:
-            return migrator.compare(self.running().history())
+            connected = self.running()
+            busy = connected.holder() is not None
+            return migrator.compare(connected.history(), busy=busy)
         except errors.DatabaseMissing:
             if self.server.kind != "embedded":  # which makes it when it is needed
                 raise

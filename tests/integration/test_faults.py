@@ -73,7 +73,7 @@ def no_run_is_left(project: Project) -> bool:
     ) == [(0, 0)]
 
 
-@pytest.mark.parametrize("runs", [pytest.param(2, id="two"), pytest.param(8, id="eight")])
+@pytest.mark.parametrize("runs", [pytest.param(2, id="two"), pytest.param(12, id="twelve")])
 def test_runs_at_once_apply_each_file_once(external: Project, runs: int) -> None:
     external.write("001_log.sql", "CREATE TABLE log (i int);")
     for number in range(2, 8):
@@ -102,6 +102,19 @@ def test_a_run_that_waits_says_for_whom_and_gives_up_in_time(external: Project) 
     code, _ = finish(waiting)
     assert code == 0
     assert external.applied() == ["001"]
+
+
+def test_a_file_that_another_run_is_at_has_not_failed_until_that_run_is_gone(external: Project) -> None:
+    external.write("001_one.sql", "-- migrate: no-transaction\nCREATE TABLE one (i int);")
+    external.write("000_zero.sql", "CREATE TABLE zero (i int);")
+    assert external.invoke("migrate", "--to", "0").code == 0
+    external.do("INSERT INTO schema_migrations (version, name, status, checksum) VALUES ('001', 'one', 'running', 'x')")
+    with external.connect() as other:
+        other.execute("SELECT pg_advisory_lock(%s, %s)", psql.LOCK)
+        assert external.status() == {"000": "applied", "001": "pending"}
+        assert external.invoke("migrate", DB_WAIT_TIMEOUT="0.6").code == 6
+    assert external.status() == {"000": "applied", "001": "failed"}
+    assert external.invoke("migrate").code == 4
 
 
 def test_a_file_that_cannot_get_its_table_is_retried_and_succeeds_when_it_can(external: Project) -> None:
