@@ -6,12 +6,17 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from tests import project
+from tests.conftest import free_port
 from tests.project import TOP, Project
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -314,3 +319,23 @@ def test_the_description_of_the_tables_is_that_of_the_live_schema(external: Proj
     assert external.invoke("db.docs").code == 0
     assert b"Something else." in readme.read_bytes()
     assert external.invoke("db.docs", "--check").code == 0
+
+
+def test_a_checkout_that_was_moved_finds_its_container_again(image: str, tmp_path: Path) -> None:
+    settings = {"DB_SERVER": "docker", "DB_PORT": str(free_port()), "DB_NAME": "postgres"}
+    before = project.copy(tmp_path / "before", image=image, COMPOSE_PROJECT_NAME=f"test-{free_port()}", **settings)
+    before.write("001_one.sql", "CREATE TABLE one (i int);\n")
+    assert before.invoke("migrate").code == 0
+    after = replace(before, root=before.root.rename(tmp_path / "after"))
+    try:
+        assert after.invoke("migrate").out.startswith("Nothing to do")
+        other = project.copy(tmp_path / "before", image=image, **after.settings)
+        # The folder is there again, and it alone tells whose the container is.
+        assert other.status() == {"001": "missing"}
+        refused = after.invoke("migrate")
+        assert refused.code == 5
+        assert "belongs to another checkout" in refused.err
+        shutil.rmtree(other.root)
+    finally:
+        done = after.invoke("db.down", "--volumes", "--yes")
+        assert (done.code, done.out.count("-postgres-1")) == (0, 1), done

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import socket
 import struct
@@ -41,7 +42,7 @@ PORT = 5432  # inside the container
 DATA = "/var/lib/postgresql"
 SOCKETS = "/var/run/postgresql"  # the image lets clients in there without a password
 COMPOSE = "com.docker.compose."
-MADE_BY = "mordeaux.made-by"  # tells what these tasks created from what compose did
+MADE_BY = "mordeaux.made-by"  # on what these tasks created, not compose; its value is the machine they ran on
 PROBE = 3  # seconds; for an engine of this machine, which answers in milliseconds or not at all
 FAR_PROBE = 10  # seconds; for one that was named, perhaps over a network
 PATIENCE = 120  # seconds; for an answer of an engine that is there
@@ -381,8 +382,17 @@ class Container:
         return ours[-1]
 
     def _is_here(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether it belongs to this checkout: made in its folder, or in one that has been moved or deleted since.
+
+        The second only for what these tasks made on this very machine, under this checkout's project name.
+        """
         folder = labels.get(f"{COMPOSE}project.working_dir", "")
-        return bool(folder) and os.path.normcase(os.path.realpath(folder)) == os.path.normcase(self._folder)
+        if not folder:
+            return False
+        if os.path.normcase(os.path.realpath(folder)) == os.path.normcase(self._folder):
+            return True
+        is_orphan = labels.get(MADE_BY) == platform.node() and not Path(folder).exists()
+        return is_orphan and labels.get(f"{COMPOSE}project") == self.service().project
 
     def _running(self) -> DockerContainer:
         container = self._found()
@@ -501,7 +511,7 @@ class Container:
 
     def _labels(self, service: compose.Service, labels: Mapping[str, str]) -> dict[str, str]:
         said = {"project": service.project, "version": "2.0.0", **labels}
-        return {MADE_BY: "invoke", **{f"{COMPOSE}{name}": value for name, value in said.items()}}
+        return {MADE_BY: platform.node(), **{f"{COMPOSE}{name}": value for name, value in said.items()}}
 
     def _network(self, service: compose.Service) -> str:
         name = f"{service.project}_default"
