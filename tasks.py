@@ -129,6 +129,41 @@ def wait(_: Context, timeout: str = "") -> None:
         session.console.done(f"Ready: {session.where}.")
 
 
+@task(
+    help={
+        "follow": "Go on with what is added, until Ctrl-C or until the server stops.",
+        "tail": "Only the last N lines (default: all).",
+    }
+)
+def logs(_: Context, follow: bool = False, tail: str = "") -> None:
+    """Show the server's log; starts nothing."""
+    with _session() as session:
+        code = session.logs(follow=follow, tail=tail)
+    _end(code)
+
+
+@task(help={"command": "Run this one command instead, SQL or like '\\dt'."})
+def shell(_: Context, command: str = "") -> None:
+    """Open psql on the database; input that is piped in is run instead."""
+    with _session() as session:
+        code = session.shell(command)
+    _end(code)
+
+
+@task(help={"json": JSON})
+def tables(_: Context, json: bool = False) -> None:
+    """List the tables with their sizes and comments."""
+    with _session(as_json=json) as session:
+        session.tables(as_json=json)
+
+
+@task(positional=["table"], help={"table": "Its name, like faces or public.faces.", "json": JSON})
+def describe(_: Context, table: str, json: bool = False) -> None:
+    """Show a table: columns, indexes, keys, checks, triggers, policies."""
+    with _session(as_json=json) as session:
+        session.describe(table, as_json=json)
+
+
 @task(help={"password": "Show the password too."})
 def url(_: Context, password: bool = False) -> None:
     """Print the connection URL, the password masked unless asked for."""
@@ -174,6 +209,12 @@ def _session(
         raise Exit(code=1) from None
 
 
+def _end(code: int) -> None:
+    """End with a program's exit code; after success, further tasks on the same line follow."""
+    if code:
+        raise Exit(code=code)
+
+
 def _settings(override: Mapping[str, str]) -> Settings:
     from dotenv import dotenv_values  # noqa: PLC0415
 
@@ -189,4 +230,4 @@ def _settings(override: Mapping[str, str]) -> Settings:
 
 
 ns = Collection(migrate, migrate_status, migrate_reset, migrate_resolve, migrate_baseline)
-ns.add_collection(Collection("db", up, down, wait, url, docs))
+ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, docs))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,7 +18,7 @@ from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
 from infra.db.plan import DONE, Entry, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import rich.console
     import rich.progress
@@ -216,6 +218,31 @@ class Console:
     def result(self, text: str) -> None:
         """Write the one line that was asked for to standard output."""
         self._write(sys.stdout, text)
+
+    @property
+    def at_terminal(self) -> bool:
+        """Whether somebody types to us."""
+        return sys.stdin is not None and sys.stdin.isatty()
+
+    @property
+    def width(self) -> int:
+        """The terminal's width in characters; 0 where standard output is none."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+    def object(self, value: dict[str, Any]) -> None:
+        """Write the JSON object that was asked for to standard output."""
+        self._json(value)
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Write lines to standard output as they come, until there are no more or nobody reads them (`| head`)."""
+        for line in lines:
+            try:
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+            except OSError:  # EPIPE; EINVAL on Windows
+                # Python would fail once more when it ends and flushes what is left (Python's manual, Note on SIGPIPE).
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return
 
     def error(self, error: ToolError) -> None:
         """Write what happened, where, what follows, and what to type next; always to standard error."""

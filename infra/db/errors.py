@@ -4,11 +4,11 @@
     |       NotRecorded
     |-- UsageError             2    settings, arguments or files that make no sense
     |       SettingsError, FilesError, ComposeFileError, ComposeUnsupported, NoPassword, NoFile, NotApplied,
-    |       SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
+    |       SayWhich, NoMarkers, NoReadme, DotenvNotUtf8, NoSuchTable, NotACount
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
     |       DriftError, CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed,
-    |       NotStopped, NotDeleted, DocsStale
+    |       NotStopped, NotDeleted, DocsStale, LogElsewhere
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding,
     |       NoRight, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken, NameConflict,
@@ -17,7 +17,8 @@
     |       PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown, HostUnreachable,
     |       NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted, ServerFull,
     |       ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
-    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded
+    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded, NoShell,
+    |       ListingFailed
     |-- LockError              6    another run, or a table lock, could not be waited out
     |       RunIsHeld, TableIsHeld, ResetBlocked
     |-- CheckFailed            7    `--check`: pending or drifted
@@ -1253,4 +1254,73 @@ class DotenvNotUtf8(UsageError):
             "The settings file .env is not UTF-8.",
             consequence="Nothing was started or changed.",
             next="Save .env as UTF-8, then run the same command again.",
+        )
+
+
+class NoSuchTable(UsageError):
+    """There is no table of that name."""
+
+    def __init__(self, name: str, near: list[str]) -> None:
+        """Say which there are.
+
+        Args:
+            name: as it was typed.
+            near: the names most like it.
+
+        """
+        super().__init__(
+            f"There is no table {name}.",
+            where=f"  Did you mean {' or '.join(near)}?" if near else "",
+            next="invoke db.tables",
+        )
+
+
+class NotACount(UsageError):
+    """A flag wants a number."""
+
+    def __init__(self, flag: str, text: str) -> None:
+        """Say what was given."""
+        super().__init__(
+            f"{flag} wants a whole number of 0 or more, like 100; it was given {text!r}.",
+            next=f"invoke db.logs {flag} 100",
+        )
+
+
+class LogElsewhere(Refused):
+    """Somebody else's server writes its log where only they know."""
+
+    def __init__(self, place: str) -> None:
+        """Say how to find out."""
+        super().__init__(
+            f"{place} is not a server that this project started, so its log cannot be read from here.",
+            next="Ask whoever runs it. Where the server writes to, if your role may know:\n"
+            '  invoke db.shell --command "SHOW log_destination"\n'
+            '  invoke db.shell --command "SELECT pg_current_logfile()"',
+        )
+
+
+class NoShell(ServerError):
+    """Neither a client program nor a way to the one in the container."""
+
+    def __init__(self, program: str, container: str) -> None:
+        """Say what was looked for."""
+        super().__init__(
+            f"{program} is not on this machine, nor the program docker, which would reach the one in {container}.",
+            consequence="Nothing was changed.",
+            next="Install PostgreSQL's client programs:\n"
+            "  macOS: brew install libpq    Debian, Ubuntu: apt install postgresql-client\n"
+            "  Fedora: dnf install postgresql    Windows: winget install PostgreSQL.PostgreSQL.18",
+        )
+
+
+class ListingFailed(ServerError):
+    """Psql could not show what it was asked for."""
+
+    def __init__(self, said: str) -> None:
+        """Show what it said."""
+        super().__init__(
+            "psql could not show it.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="Nothing was changed.",
+            next="Run the same command again, or look yourself:  invoke db.shell",
         )

@@ -32,6 +32,7 @@ ARGUMENTS = (
     "--set=ECHO=errors",  # the failed statement, from which its first line is found
     "--file=driver.sql",
 )
+NO_SURPRISES = ("--no-psqlrc", "--set=ON_ERROR_STOP=1")  # where nobody watches, the user's ~/.psqlrc has no say
 LOCK = (0x4D4F5244, 0x45415558)  # two int4 keys of the session advisory lock: every run on a database takes it
 SCRIPT_ERROR = 3  # psql's exit code for an error under ON_ERROR_STOP (psql manual, Exit Status)
 CONNECTION_LOST = 2
@@ -40,6 +41,37 @@ SERVER_SAID = re.compile(r"(?P<severity>[^:]+):  (?P<sqlstate>[0-9A-Z]{5}): (?P<
 PART = re.compile(r"(?P<part>DETAIL|HINT|QUERY|CONTEXT|LOCATION|[A-Z]+ NAME):  (?P<text>.*)")
 ENDS_SESSION = ("08", "25P03", "25P04", "53", "57P", "58", "XX")  # of FATAL and PANIC in an open session (Appendix A)
 EXCERPT = re.compile(r"LINE (?P<number>\d+): ")
+
+
+def shell(command: str, *, at_terminal: bool) -> list[str]:
+    """Return the arguments of a psql for people: one command, else what is typed, else what is piped in.
+
+    Args:
+        command: SQL or one backslash command; empty for none.
+        at_terminal: whether standard input is somebody who types.
+
+    """
+    if command:
+        return [*NO_SURPRISES, f"--command={command}"]
+    return [] if at_terminal else [*NO_SURPRISES, "--file=-"]  # which puts `psql:<stdin>:LINE:` before each error
+
+
+def listing(command: str, *, width: int) -> list[str]:
+    """Return the arguments that make psql show what a backslash command lists.
+
+    Args:
+        command: like the result of `describe`.
+        width: of the terminal, in characters; 0 where there is none.
+
+    """
+    wrapped = ["--pset=format=wrapped", f"--pset=columns={width}"] if width else []
+    return [*NO_SURPRISES, *wrapped, f"--command={command}"]
+
+
+def describe(schema: str, name: str) -> str:
+    r"""Return the `\d+` of one relation: between double quotes, psql takes every character for itself."""
+    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
+    return rf"\d+ {quoted}"
 
 
 def session_options(*, lock_timeout: str, server_version: int, server_is_windows: bool) -> str:

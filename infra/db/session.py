@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 import time
 import urllib.parse
 from typing import TYPE_CHECKING
 
-from infra.db import backup, database, docs, errors, migration, plan, reset
+from infra.db import backup, catalogue, database, docs, errors, migration, plan, psql, reset
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
-from infra.db.servers import choice
+from infra.db.servers import choice, process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from infra.db.settings import Settings
 
 LOOK_EVERY = 0.2  # seconds
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a tab may stay
 LONGEST_DIFF = 20  # lines of stale documentation that are shown
 
 
@@ -195,6 +197,60 @@ class Session:
         if new != old:
             file.write_text(new, encoding="utf-8", newline="\n")
         return shown
+
+    def shell(self, command: str) -> int:
+        """Hand over to psql: what is typed, piped in, or one command; its exit code."""
+        self.running().close()  # the right server answers, or our own words say why not
+        at_terminal = self.console.at_terminal and not command
+        return self.server.foreground("psql", psql.shell(command, at_terminal=at_terminal), at_terminal=at_terminal)
+
+    def logs(self, *, follow: bool, tail: str) -> int:
+        """Write the server's log; 130 when it was followed until Ctrl-C, the usual way to end that."""
+        if tail and not tail.isdecimal():
+            raise errors.NotACount("--tail", tail)
+        log = self.server.logs(tail=int(tail) if tail else None, follow=follow)
+        try:
+            self.console.lines(self._readable(item[1]) for item in process.lines(log) if item)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+            return errors.Cancelled.exit_code
+        return 0
+
+    def _readable(self, line: str) -> str:
+        """Take out the password, and what would not be text on a terminal."""
+        secret = self.settings.password
+        # The documented default is no secret, and is also the name of the program.
+        shown = line.replace(secret, "********") if secret not in ("", "postgres") else line
+        return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", shown)
+
+    def tables(self, *, as_json: bool) -> None:
+        """Show the tables."""
+        found = catalogue.tables(self.running())
+        if as_json:
+            self.console.object({"database": self.settings.name, "tables": found})
+        elif found:
+            self._list(r"\dt+")
+        else:
+            self.console.done(f"There are no tables in {self.where}.", ("invoke migrate", "make them"))
+
+    def describe(self, name: str, *, as_json: bool) -> None:
+        """Show one table."""
+        connected = self.running()
+        relation = catalogue.find(name, catalogue.relations(connected))
+        if as_json:
+            self.console.object(catalogue.description(connected, relation))
+        else:
+            self._list(psql.describe(relation.schema, relation.name))
+
+    def _list(self, command: str) -> None:
+        running = self.server.execute("psql", psql.listing(command, width=self.console.width))
+        said: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        for stream, line in filter(None, process.lines(running)):
+            said[stream].append(line)
+        if running.wait():
+            raise errors.ListingFailed("\n".join(said["stderr"]))
+        self.console.lines(said["stdout"])
 
     def _waiting(self, holder: Backend | None) -> None:
         if holder:

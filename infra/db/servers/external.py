@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from infra.db import errors
 from infra.db.servers import Address, clients, libpq
-from infra.db.servers.process import LocalProcess
+from infra.db.servers.process import LocalProcess, foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,6 +93,15 @@ class External:
                     return path
                 passed_over.append(f"{path} ({_shown(has)}) {unfit}")
         raise errors.ClientMissing(name, passed_over)
+
+    def foreground(self, program: str, arguments: Sequence[str], *, at_terminal: bool) -> int:
+        """Run the newest one of this machine's programs."""
+        env = libpq.foreground(self._settings, self._address, at_terminal=at_terminal, kept=libpq.KEPT)
+        return foreground([str(self.program(program)), *arguments], env=env, at_terminal=at_terminal)
+
+    def logs(self, *, tail: int | None, follow: bool) -> Process:  # noqa: ARG002 - the Protocol's
+        """Refuse: where the log is, and whether it may be read, only its owner knows."""
+        raise errors.LogElsewhere(self.place())
 
     def sweep(self, folder: Path) -> str:  # noqa: ARG002 - the Protocol's
         """Return nothing: the files are in this machine's own temporary folder."""
