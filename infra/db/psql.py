@@ -64,8 +64,8 @@ def listing(command: str, *, width: int) -> list[str]:
         width: of the terminal, in characters; 0 where there is none.
 
     """
-    wrapped = ["--pset=format=wrapped", f"--pset=columns={width}"] if width else []
-    return [*NO_SURPRISES, *wrapped, f"--command={command}"]
+    fitting = ["--pset=format=wrapped", "--pset=expanded=auto", f"--pset=columns={width}"] if width else []
+    return [*NO_SURPRISES, *fitting, f"--command={command}"]
 
 
 def describe(schema: str, name: str) -> str:
