@@ -220,9 +220,9 @@ class Session:
     def _readable(self, line: str) -> str:
         """Take out the password, and what would not be text on a terminal."""
         secret = self.settings.password
-        # The documented default is no secret, and is also the name of the program.
-        shown = line.replace(secret, "********") if secret not in ("", "postgres") else line
-        return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", shown)
+        if secret not in ("", "postgres"):  # the documented default is no secret, and is also the name of the program
+            line = line.replace(secret.replace("'", "''"), "********").replace(secret, "********")
+        return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", line)
 
     def tables(self, *, as_json: bool) -> None:
         """Show the tables."""

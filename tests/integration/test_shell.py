@@ -193,8 +193,6 @@ def test_a_command_reads_data_from_a_pipe(everywhere: Project) -> None:
             "connection to server was lost",
             id="lost",
         ),
-        pytest.param((), "", 0, "", id="nothing"),
-        pytest.param((), "\\q\nSELECT 1/0;", 0, "", id="quit"),
     ],
 )
 def test_the_exit_code_is_psqls(everywhere: Project, words: tuple[str, ...], stdin: str, code: int, said: str) -> None:
