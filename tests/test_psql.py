@@ -500,3 +500,24 @@ def test_an_error_in_a_file_with_crlf_is_located_like_any_other(sql: str, said: 
     assert isinstance(message, Message)
     assert psql.locate(message, sql) == expected
     assert "\r" not in message.statement + "".join(message.excerpt)
+
+
+QUIETLY = ["--no-psqlrc", "--set=ON_ERROR_STOP=1"]
+
+
+def test_only_somebody_who_types_gets_a_psql_with_their_own_settings() -> None:
+    assert psql.shell("", at_terminal=True) == []
+    assert psql.shell("", at_terminal=False) == [*QUIETLY, "--file=-"]
+    assert psql.shell("SELECT 1", at_terminal=False) == [*QUIETLY, "--command=SELECT 1"]
+    assert psql.shell("-1", at_terminal=False) == [*QUIETLY, "--command=-1"]
+
+
+def test_a_listing_fits_the_terminal_where_there_is_one() -> None:
+    assert psql.listing(r"\dt+", width=0) == [*QUIETLY, r"--command=\dt+"]
+    fitting = ["--pset=format=wrapped", "--pset=expanded=auto", "--pset=columns=80"]
+    assert psql.listing(r"\dt+", width=80) == [*QUIETLY, *fitting, r"--command=\dt+"]
+
+
+def test_a_described_name_is_quoted_as_a_whole() -> None:
+    assert psql.describe("public", "faces") == r'\d+ "public"."faces"'
+    assert psql.describe('a"b', "c.d*") == r'\d+ "a""b"."c.d*"'
