@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infra.db.errors import NoSuchTable
+from infra.db.errors import LookBlocked, NoSuchTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,8 +142,13 @@ class Relation:
 
 
 def tables(database: Database) -> list[dict[str, Any]]:
-    r"""Return what `\dt+` shows."""
-    return [about for (about,) in database.rows(TABLES)]
+    r"""Return what `\dt+` shows.
+
+    Raises:
+        LookBlocked: another session has locked one of them for longer than DB_LOCK_TIMEOUT.
+
+    """
+    return [about for (about,) in _patiently(database, TABLES)]
 
 
 def relations(database: Database) -> list[Relation]:
@@ -152,10 +157,28 @@ def relations(database: Database) -> list[Relation]:
 
 
 def description(database: Database, relation: Relation) -> dict[str, Any]:
-    r"""Return what `\d+` shows."""
-    for (about,) in database.rows(DESCRIPTION, relation.oid):
+    r"""Return what `\d+` shows.
+
+    Raises:
+        LookBlocked: another session has locked it for longer than DB_LOCK_TIMEOUT.
+        NoSuchTable: it has gone.
+
+    """
+    for (about,) in _patiently(database, DESCRIPTION, relation.oid):
         return dict(about)
-    raise NoSuchTable(relation.forms[0], [])  # it has gone in the meantime
+    raise NoSuchTable(relation.forms[0], [])
+
+
+def _patiently(database: Database, query: str, *values: object) -> list[tuple[Any, ...]]:
+    """Ask for what needs a table's lock, such as its size: behind a migration that would wait without a word."""
+    from psycopg.errors import LockNotAvailable  # noqa: PLC0415 - not every task connects
+
+    try:
+        with database.connection.transaction():
+            database.do("SELECT set_config('lock_timeout', %s, true)", database.settings.lock_timeout)
+            return database.rows(query, *values)
+    except LockNotAvailable:
+        raise LookBlocked(database.settings.lock_timeout) from None
 
 
 def find(typed: str, known: Sequence[Relation]) -> Relation:

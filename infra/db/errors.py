@@ -20,7 +20,7 @@
     |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded, NoShell,
     |       ListingFailed
     |-- LockError              6    another run, or a table lock, could not be waited out
-    |       RunIsHeld, TableIsHeld, ResetBlocked
+    |       RunIsHeld, TableIsHeld, ResetBlocked, LookBlocked
     |-- CheckFailed            7    `--check`: pending or drifted
     |       CheckPending
     `-- Interrupted          130    cancelled and rolled back
@@ -1323,4 +1323,17 @@ class ListingFailed(ServerError):
             where="\n".join(f"  {line}" for line in said.splitlines()),
             consequence="Nothing was changed.",
             next="Run the same command again, or look yourself:  invoke db.shell",
+        )
+
+
+class LookBlocked(LockError):
+    """A table that another session has locked cannot even be looked at."""
+
+    def __init__(self, waited: str) -> None:
+        """Say how long it was waited for (DB_LOCK_TIMEOUT)."""
+        super().__init__(
+            f"Another session has locked a table, a migration perhaps; nothing can be seen of it for {waited} now.",
+            consequence="Nothing was changed.",
+            next="Run the same command again when it is done. Who is at work:\n"
+            '  invoke db.shell --command "SELECT pid, usename, state, query FROM pg_stat_activity"',
         )

@@ -238,8 +238,9 @@ class Session:
         """Show one table."""
         connected = self.running()
         relation = catalogue.find(name, catalogue.relations(connected))
+        values = catalogue.description(connected, relation)
         if as_json:
-            self.console.object(catalogue.description(connected, relation))
+            self.console.object(values)
         else:
             self._list(psql.describe(relation.schema, relation.name))
 

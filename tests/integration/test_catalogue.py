@@ -224,3 +224,13 @@ def test_a_reader_that_stops_early_is_no_crash(anywhere: Project) -> None:
         listing.stdout.close()
         assert listing.stderr.read() == b""
     assert listing.returncode == 0
+
+
+def test_a_table_that_somebody_has_locked_is_told_instead_of_waited_for(anywhere: Project) -> None:
+    anywhere.do("CREATE TABLE faces (a int)")
+    with anywhere.connect() as other, other.transaction():
+        other.execute("LOCK TABLE faces IN ACCESS EXCLUSIVE MODE")
+        done = anywhere.invoke("db.tables", DB_LOCK_TIMEOUT="100ms")
+    assert (done.code, done.out) == (6, "")
+    assert "Another session has locked a table" in done.err
+    assert anywhere.invoke("db.tables", DB_LOCK_TIMEOUT="100ms").code == 0
