@@ -16,7 +16,7 @@ from infra.db.plan import Entry, Status
 from tests.values import NOON, migration, row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 A, B = migration("001_a"), migration("002_build_the_index", transaction=False)
 WHEN = f"{NOON.astimezone():%Y-%m-%d %H:%M}"
@@ -300,3 +300,21 @@ def test_a_terminal_gets_brackets_and_long_lines_as_they_are_and_no_colour_where
     place = "  infra/migrations/002_b.sql:14 SELECT '[bold]'::text[] " + "x" * 80
     Console().error(errors.ToolError("What.", where=place))
     assert place in terminal.getvalue().split("\n")
+
+
+def test_without_a_standard_input_nobody_sits_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as under `<&-` and pythonw
+    assert not Console().at_terminal
+
+
+def test_lines_are_not_wrapped_and_come_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = []
+
+    def lines() -> Iterator[str]:
+        yield "x" * 500
+        seen.append(capsys.readouterr().out)
+        yield "[bold]"
+
+    Console().lines(lines())
+    assert seen == ["x" * 500 + "\n"]
+    assert capsys.readouterr().out == "[bold]\n"

@@ -201,7 +201,7 @@ class Session:
     def shell(self, command: str) -> int:
         """Hand over to psql: what is typed, piped in, or one command; its exit code."""
         self.running().close()  # the right server answers, or our own words say why not
-        at_terminal = self.console.at_terminal and not command
+        at_terminal = self.console.at_terminal
         return self.server.foreground("psql", psql.shell(command, at_terminal=at_terminal), at_terminal=at_terminal)
 
     def logs(self, *, follow: bool, tail: str) -> int:

@@ -123,6 +123,16 @@ def test_it_knows_the_size_of_the_window_and_follows_it(everywhere: Project, hom
 
 
 @terminals
+def test_one_command_at_a_terminal_is_cancelled_by_psql_too(anywhere: Project, home: Path) -> None:
+    with sitting_at(anywhere, home, anywhere.command("db.shell", "--command", SLEEP)) as terminal:
+        wait_for(lambda: sleeping(anywhere))
+        terminal.type("\x03")
+        assert "psqlrc" not in terminal.until("canceling statement due to user request")
+        assert terminal.ends() == 1
+        assert terminal.settings() == terminal.untouched
+
+
+@terminals
 def test_sigterm_ends_the_shell_and_its_statement(everywhere: Project, home: Path) -> None:
     with sitting_at(everywhere, home, everywhere.command("db.shell")) as terminal:
         terminal.until(PROMPT)

@@ -119,7 +119,7 @@ class Server(Protocol):
         Args:
             program: `psql`.
             arguments: without any connection argument and without any secret.
-            at_terminal: somebody types to it; Ctrl-C is the program's then, and its text has the terminal's encoding.
+            at_terminal: somebody sits there; Ctrl-C is the program's then, and its text has the terminal's encoding.
 
         Returns:
             Its exit code; 128 and the signal's number where a signal ended it.

@@ -93,13 +93,13 @@ class Recorded:
 def foreground(argv: Sequence[str], *, env: Mapping[str, str], at_terminal: bool) -> int:
     """Run a program of this machine with our own standard streams, in our process group, until it ends.
 
-    A terminal sends Ctrl-C and changes of its size to the whole group. Where somebody types, Ctrl-C is the program's
-    alone: psql cancels the statement, and we stay. Otherwise it ends both of us.
+    A terminal sends Ctrl-C and changes of its size to the whole group. Where somebody sits at one, Ctrl-C is the
+    program's alone: psql cancels the statement, or its pager stays, and so do we. Otherwise it ends both of us.
 
     Args:
         argv: the program and its arguments; no secret belongs here.
         env: its whole environment.
-        at_terminal: whether somebody types.
+        at_terminal: whether standard input is a terminal.
 
     Returns:
         Its exit code; 128 and the signal's number where a signal ended it.
