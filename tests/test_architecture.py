@@ -25,7 +25,7 @@ LAYERS = (
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
-    ("backup", "reset", "watch", "docs", "catalogue"),
+    ("backup", "reset", "watch", "docs", "relations"),
     ("migrator",),
     ("console",),
     ("session",),

@@ -9,7 +9,7 @@ import time
 import urllib.parse
 from typing import TYPE_CHECKING
 
-from infra.db import backup, catalogue, database, docs, errors, migration, plan, psql, reset
+from infra.db import backup, database, docs, errors, migration, plan, psql, relations, reset
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
 from infra.db.servers import choice, process
@@ -226,7 +226,7 @@ class Session:
 
     def tables(self, *, as_json: bool) -> None:
         """Show the tables."""
-        found = catalogue.tables(self.running())
+        found = relations.tables(self.running())
         if as_json:
             self.console.object({"database": self.settings.name, "tables": found})
         elif found:
@@ -237,8 +237,8 @@ class Session:
     def describe(self, name: str, *, as_json: bool) -> None:
         """Show one table."""
         connected = self.running()
-        relation = catalogue.find(name, catalogue.relations(connected))
-        values = catalogue.description(connected, relation)
+        relation = relations.find(name, relations.read(connected))
+        values = relations.description(connected, relation)
         if as_json:
             self.console.object(values)
         else:

@@ -151,7 +151,7 @@ def tables(database: Database) -> list[dict[str, Any]]:
     return [about for (about,) in _patiently(database, TABLES)]
 
 
-def relations(database: Database) -> list[Relation]:
+def read(database: Database) -> list[Relation]:
     """Return all tables and views of the users."""
     return [Relation(*row) for row in database.rows(RELATIONS)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infra.db import errors
-from infra.db.catalogue import Relation, find
+from infra.db.relations import Relation, find
 
 VISIBLE, HIDDEN = True, False
 KNOWN = [
