@@ -62,13 +62,26 @@ def migrate_status(_: Context, check: bool = False, json: bool = False) -> None:
             state.refuse_unless_done()
 
 
+@task(
+    help={
+        "steps": "How many files to undo.",
+        "to": "Undo everything newer than this version; 0 for everything.",
+        "plan": "Show what would be undone and lost, and change nothing.",
+        "yes": YES,
+    }
+)
+def migrate_rollback(_: Context, steps: str = "1", to: str = "", plan: bool = False, yes: bool = False) -> None:
+    """Undo the newest applied files by their down scripts, newest first."""
+    with _session() as session:
+        session.rollback(steps=steps, to=to or None, plan_only=plan, yes=yes)
+
+
 @task(help={"yes": YES, "no_backup": "Do not take a backup first."})
 def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> None:
     """Drop everything in the database, in one transaction, after a typed confirmation and a backup."""
     with _session() as session:
         kept = "No backup is taken." if no_backup else f"A backup goes to {session.backups} first."
-        if not yes:
-            session.console.confirm(f"This drops everything in {session.where}. {kept}", "migrate-reset")
+        session.confirm(f"This drops everything in {session.where}. {kept}", "migrate-reset", yes=yes)
         dropped = session.empty(with_backup=not no_backup)
         session.console.done(f"Dropped {', '.join(dropped)}.", ("invoke migrate", "make the tables again"))
 
@@ -188,5 +201,5 @@ def _settings(override: Mapping[str, str]) -> Settings:
     return read({**os.environ, **override}, root=ROOT, dotenv=dotenv)
 
 
-ns = Collection(migrate, migrate_status, migrate_reset, migrate_resolve, migrate_baseline)
+ns = Collection(migrate, migrate_status, migrate_rollback, migrate_reset, migrate_resolve, migrate_baseline)
 ns.add_collection(Collection("db", up, down, wait, url, docs))

@@ -3,21 +3,21 @@
     ToolError                 1    unexpected; and the base of all others
     |       NotRecorded
     |-- UsageError             2    settings, arguments or files that make no sense
-    |       SettingsError, FilesError, ComposeFileError, ComposeUnsupported, NoPassword, NoFile, NotApplied,
+    |       SettingsError, FilesError, ComposeFileError, ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied,
     |       SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
-    |       DriftError, CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed,
-    |       NotStopped, NotDeleted, DocsStale
+    |       DriftError, CannotUndo, HistoryMoved, CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused,
+    |       NotConfirmed, NotStopped, NotDeleted, DocsStale
     |-- ServerError            5    the server could not be started, reached or made ready
-    |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding,
-    |       NoRight, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken, NameConflict,
-    |       OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised, OtherPassword,
-    |       OtherRole, OtherDatabase, WrongServer, ProgramMissing, InUse, ConnectionFailed, DatabaseMissing,
-    |       PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown, HostUnreachable,
-    |       NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted, ServerFull,
-    |       ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
-    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded
+    |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
+    |       EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken, NameConflict, OtherCheckout,
+    |       PortDiffers, ContainerExited, ContainerPaused, HalfInitialised, OtherPassword, OtherRole, OtherDatabase,
+    |       WrongServer, ProgramMissing, InUse, ConnectionFailed, DatabaseMissing, PasswordRefused, RoleRefused,
+    |       DatabaseClosed, ConnectionRefused, HostUnknown, HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered,
+    |       CertificateRefused, TlsSettings, NotAdmitted, ServerFull, ClientMissing, NoEmbedded, FolderClosed,
+    |       FolderNotOurs, FolderOfVersion, EmbeddedPortTaken, PortForbidden, EmbeddedFailed, EmbeddedGone,
+    |       EmbeddedPassword, WrongEmbedded
     |-- LockError              6    another run, or a table lock, could not be waited out
     |       RunIsHeld, TableIsHeld, ResetBlocked
     |-- CheckFailed            7    `--check`: pending or drifted
@@ -135,7 +135,9 @@ class DriftError(Refused):
         ),
         "missing": (
             "was applied, but its file is gone",
-            "bring the file back (another branch?), or forget it:  invoke migrate-resolve {} --pending",
+            """bring its file back (another branch?),
+    or undo the newest, this one by the history's copy of its down script:  invoke migrate-rollback
+    or forget it:  invoke migrate-resolve {} --pending""",
         ),
         "out-of-order": (
             "was never applied, but newer files were",
@@ -167,6 +169,56 @@ class DriftError(Refused):
             where="\n".join(where) + (f"\n{diffs}" if diffs else ""),
             consequence="Nothing was changed.",
             next="\n".join(ways),
+        )
+
+
+class CannotUndo(Refused):
+    """Versions whose down script is missing, or is another one than when they were applied."""
+
+    def __init__(self, problems: list[tuple[str, bool, str]], folder: str) -> None:
+        """Say what stands in the way and how each is settled.
+
+        Args:
+            problems: (version_name, whether its file is there, how its script differs; empty: it has none) of each.
+            folder: where the files are.
+
+        """
+        where, ways = [], []
+        for label, has_file, diff in problems:
+            version = label.partition("_")[0]
+            if diff:
+                where.append(f"  {label}: its down script is another one than when it was applied\n{diff}")
+                ways.append(f"  {label}: undo the edit, or accept it:  invoke migrate-resolve {version} --applied")
+            elif has_file:
+                where.append(f"  {label} has no down script")
+                ways.append(
+                    f"  {label}: write {folder}/{label}.down.sql, then:  invoke migrate-resolve {version} --applied\n"
+                    f"    or undo it by hand, then:  invoke migrate-resolve {version} --pending"
+                )
+            else:
+                where.append(f"  {label} has no down script: its file is gone, and the history keeps none")
+                ways.append(
+                    f"  {label}: bring its file back (another branch?) and write its down script,\n"
+                    f"    or undo it by hand, then:  invoke migrate-resolve {version} --pending"
+                )
+        super().__init__(
+            "Not everything of this can be undone.",
+            where="\n".join(where),
+            consequence="Nothing was changed.",
+            next="\n".join(ways),
+        )
+
+
+class HistoryMoved(Refused):
+    """Something newer was applied after a rollback was planned."""
+
+    def __init__(self, newer: list[str]) -> None:
+        """Name it."""
+        super().__init__(
+            "Another run has applied something newer in the meantime.",
+            where="\n".join(f"  {label}" for label in newer),
+            consequence="So the plan that was shown does not hold any more, and it was not carried out any further.",
+            next="Look at the plan again:  invoke migrate-rollback --plan",
         )
 
 
@@ -254,16 +306,24 @@ class MigrationFailed(ToolError):
         detail: str | None = None,
         hint: str | None = None,
         excerpt: str = "",
-        next: str = "",  # noqa: A002
+        undo: bool = False,
     ) -> None:
         """Keep the parts and build the sentence."""
         said = [message, *(f"{word}: {text}" for word, text in (("Detail", detail), ("Hint", hint)) if text)]
         place = f"{file}:{line}" if line else file
         super().__init__(
-            f"{version}_{name} failed" + (f" (SQLSTATE {sqlstate})" if sqlstate else "") + ": " + "\n".join(said),
+            f"{f'Undoing {version}_{name}' if undo else f'{version}_{name}'} failed"
+            + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
+            + ": "
+            + "\n".join(said),
             where=f"  {place}" + (f"\n{excerpt}" if excerpt else ""),
             consequence=consequence,
-            next=next or "Mend the file, then:  invoke migrate",
+            next=(
+                f"Mend the down script and accept it:  invoke migrate-resolve {version} --applied\n"
+                "Then go on:  invoke migrate-rollback"
+                if undo
+                else "Mend the file, then:  invoke migrate"
+            ),
         )
         self.version, self.name, self.file, self.line = version, name, file, line
         self.message, self.sqlstate, self.detail, self.hint = message, sqlstate, detail, hint
@@ -428,7 +488,7 @@ class NotRecorded(ToolError):
     def __init__(self, labels: list[str]) -> None:
         """Say what is missing."""
         super().__init__(
-            "psql reported success, but the history does not hold these files.",
+            "psql reported success, but the history does not agree about these files.",
             where="\n".join(f"  {label}" for label in labels),
             consequence="Their changes may be there or not; look before you go on.",
             next="invoke migrate-status",
@@ -750,13 +810,14 @@ class ResetBlocked(LockError):
 class NotConfirmed(Refused):
     """The question was not answered with the word it asks for."""
 
-    def __init__(self, command: str) -> None:
-        """Say how to go on."""
-        super().__init__(
-            "Not confirmed.",
-            consequence="Nothing was changed.",
-            next=f"Type the word when asked, or, in a script:  invoke {command} --yes",
+    def __init__(self, command: str, word: str = "yes") -> None:
+        """Say how to go on; the name of a database is asked for whatever the flags say."""
+        flag = (
+            f"Type {word} when asked, or, in a script:  invoke {command} --yes"
+            if word == "yes"
+            else f"The database is on another machine, so type its name, {word}, when asked (a script pipes it in)."
         )
+        super().__init__("Not confirmed.", consequence="Nothing was changed.", next=flag)
 
 
 class CheckPending(CheckFailed):
@@ -1170,6 +1231,21 @@ class WrongEmbedded(WrongServer):
             consequence="Nothing was changed there.",
             next="Another PostgreSQL on this machine has the same port: stop it, or choose another port:"
             f"  DB_PORT={_other_port(port)} invoke migrate",
+        )
+
+
+class HowFar(UsageError):
+    """How far to go back makes no sense."""
+
+    def __init__(self) -> None:
+        """Say what does."""
+        super().__init__(
+            "How far to go back is not clear.",
+            consequence="Nothing was changed.",
+            next=(
+                "A number of files, 1 or more:         invoke migrate-rollback --steps 2\n"
+                "Or the version that stays the newest:  invoke migrate-rollback --to 007"
+            ),
         )
 
 

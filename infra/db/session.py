@@ -8,10 +8,11 @@ import time
 import urllib.parse
 from typing import TYPE_CHECKING
 
-from infra.db import backup, database, docs, errors, migration, plan, reset
+from infra.db import backup, database, docs, errors, losses, migration, plan, reset
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
 from infra.db.servers import choice
+from infra.db.settings import THIS_MACHINE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,6 +155,32 @@ class Session:
             if with_backup:
                 self.backup()
             return reset.empty(connected, self.settings.lock_timeout)
+
+    def rollback(self, *, steps: str, to: str | None, plan_only: bool, yes: bool) -> None:
+        """Show what going back undoes and what is lost by it, ask, and do it."""
+        if not steps.isdecimal() or int(steps) < 1 or (to is not None and steps != "1"):
+            raise errors.HowFar
+        migrator = self.migrator()
+        connected = self.running() if plan_only else self.ready()
+        state = migrator.compare(connected.history(), busy=connected.holder() is not None)
+        versions = plan.newest(state.entries, count=int(steps), to=to)
+        scripts = migrator.undo(connected, state, versions)
+        lost = [(script, losses.count(connected, script.text.sql or "")) for script in scripts]
+        self.console.way_back(lost, self.where)
+        if plan_only or not scripts:
+            return
+        database.refuse_unfit(connected.facts(), self.settings)
+        self.confirm(f"This undoes {', '.join(script.label for script in scripts)}.", "migrate-rollback", yes=yes)
+        began = time.monotonic()
+        migrator.rollback(connected, versions)
+        self.console.undone(len(scripts), time.monotonic() - began, self.where)
+
+    def confirm(self, danger: str, command: str, *, yes: bool) -> None:
+        """Ask before something is lost; on another machine by the database's name, which no habit types."""
+        if self.settings.host not in THIS_MACHINE:
+            self.console.confirm(danger, command, self.settings.name)
+        elif not yes:
+            self.console.confirm(danger, command)
 
     def settle(self, version: str, *, applied: bool, pending: bool) -> plan.Entry:
         """Record a version as applied as its file stands, or forget it; the entry as it was before."""
