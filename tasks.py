@@ -87,6 +87,27 @@ def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> Non
 
 
 @task(
+    positional=["name"],
+    help={
+        "name": "What it does, like add_face_landmarks.",
+        "no_transaction": "For statements that PostgreSQL does not run in a transaction (CREATE INDEX CONCURRENTLY).",
+        "renumber": "Give the file NAME, which is not applied, the next free number instead.",
+    },
+)
+def migrate_new(_: Context, name: str, no_transaction: bool = False, renumber: bool = False) -> None:
+    """Create the next numbered pair of files from a template."""
+    with _session() as session:
+        if renumber:
+            for line in session.renumber(name):
+                session.console.say(line)
+            session.console.done("The order is clear again.", ("invoke migrate --plan", "see what would run"))
+        else:
+            for file in session.new(name, transaction=not no_transaction):
+                session.console.say(f"Created {file}")
+            session.console.done("Write what it does and how it is undone.", ("invoke migrate", "apply it"))
+
+
+@task(
     positional=["version"],
     help={
         "version": "The version to settle, like 004.",
@@ -201,5 +222,7 @@ def _settings(override: Mapping[str, str]) -> Settings:
     return read({**os.environ, **override}, root=ROOT, dotenv=dotenv)
 
 
-ns = Collection(migrate, migrate_status, migrate_rollback, migrate_reset, migrate_resolve, migrate_baseline)
+ns = Collection(
+    migrate, migrate_status, migrate_rollback, migrate_reset, migrate_new, migrate_resolve, migrate_baseline
+)
 ns.add_collection(Collection("db", up, down, wait, url, docs))

@@ -25,7 +25,7 @@ LAYERS = (
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
-    ("backup", "reset", "watch", "docs", "losses"),
+    ("backup", "reset", "watch", "docs", "losses", "scaffold"),
     ("migrator",),
     ("console",),
     ("session",),

@@ -3,12 +3,12 @@
     ToolError                 1    unexpected; and the base of all others
     |       NotRecorded
     |-- UsageError             2    settings, arguments or files that make no sense
-    |       SettingsError, FilesError, ComposeFileError, ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied,
-    |       SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
+    |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, ComposeFileError, ComposeUnsupported,
+    |       NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
-    |       DriftError, CannotUndo, HistoryMoved, CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused,
-    |       NotConfirmed, NotStopped, NotDeleted, DocsStale
+    |       AppliedAlready, DriftError, CannotUndo, HistoryMoved, CannotWork, ForeignHistory, NotSingle, BackupFailed,
+    |       ResetRefused, NotConfirmed, NotStopped, NotDeleted, DocsStale
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
     |       EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken, NameConflict, OtherCheckout,
@@ -114,14 +114,84 @@ class SettingsError(UsageError):
 class FilesError(UsageError):
     """Migration files that make no sense."""
 
-    def __init__(self, problems: list[str]) -> None:
-        """List them all."""
+    def __init__(self, problems: list[str], same: list[list[str]] | None = None) -> None:
+        """List them all.
+
+        Args:
+            problems: a line for each.
+            same: the names of files that have one number between them, for each such number.
+
+        """
+        self.problems, self.same = problems, same or []
         count = "One migration file cannot" if len(problems) == 1 else f"{len(problems)} migration files cannot"
         super().__init__(
             f"{count} be used.",
             where="\n".join(f"  {problem}" for problem in problems),
             consequence="Nothing was started or changed.",
             next="Mend them, then run the same command again.",
+        )
+
+
+class NumberTaken(FilesError):
+    """Two files with one number, mostly after a merge of two branches."""
+
+    def __init__(self, error: FilesError, known: list[tuple[str, str]], *, asked: bool) -> None:
+        """Say what is known of each file and how it is mended.
+
+        Args:
+            error: what is wrong with the folder, this included.
+            known: (file name, when and by whom it was applied; empty: it was not) of each.
+            asked: whether the history could be read.
+
+        """
+        super().__init__(error.problems, error.same)
+        free = [name for name, since in known if not since]
+        if asked:
+            lines = [f"    {name}: {f'applied {since}' if since else 'not applied here'}" for name, since in known]
+        else:
+            lines = ["    Which of them was applied is not known: the database does not answer."]
+        self.where += "\n" + "\n".join(lines)
+        self.next = (
+            f"Give the one that is new another number:  invoke migrate-new --renumber {free[-1]}"
+            if free
+            else "Both were applied, so neither can get another number; remove the one that is wrong."
+        )
+
+
+class NameUnusable(UsageError):
+    """A name that cannot become a file's."""
+
+    def __init__(self, name: str, longest: int) -> None:
+        """Say what can."""
+        super().__init__(
+            f"{name!r} cannot be the name of a migration.",
+            where=f"  A name has letters a to z, digits and underscores, and at most {longest} characters.",
+            consequence="Nothing was created.",
+            next="invoke migrate-new add_face_landmarks",
+        )
+
+
+class NotAPair(UsageError):
+    """A file that cannot get another number."""
+
+    def __init__(self, name: str) -> None:
+        """Say what can."""
+        super().__init__(
+            f"{name} cannot get another number: it is no NNN_name.sql in the folder of the migrations, or git refuses.",
+            consequence="Nothing was moved.",
+            next="invoke migrate-status",
+        )
+
+
+class AppliedAlready(Refused):
+    """An applied file keeps its number."""
+
+    def __init__(self, label: str, since: str) -> None:
+        """Say since when."""
+        super().__init__(
+            f"{label} was applied ({since}), so it keeps its number: other databases may have it, too.",
+            consequence="Nothing was moved.",
+            next="Renumber the other file of that number, or undo this one first:  invoke migrate-rollback --plan",
         )
 
 

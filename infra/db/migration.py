@@ -152,9 +152,11 @@ def read_folder(folder: Path, shown: str) -> tuple[Migration, ...]:
             downs[f"{named['version']}_{named['name']}"] = path
         elif named:
             ups[f"{named['version']}_{named['name']}"] = named, path
-    problems += _number_problems(
-        shown, [path.name for _, path in ups.values()], [m["version"] for m, _ in ups.values()]
-    )
+    same = _same_numbers(ups)
+    problems += [
+        f"{' and '.join(f'{shown}/{name}' for name in names)}: they have one number; only one file can"
+        for names in same
+    ]
     problems += [
         f"{shown}/{path.name}: there is no {label}.sql that it could undo"
         for label, path in downs.items()
@@ -167,7 +169,7 @@ def read_folder(folder: Path, shown: str) -> tuple[Migration, ...]:
         except _BadFile as error:
             problems.append(f"{shown}/{error}")
     if problems:
-        raise FilesError(problems)
+        raise FilesError(problems, same)
     return tuple(sorted(migrations, key=lambda migration: migration.number))
 
 
@@ -187,13 +189,12 @@ def _name_problem(path: Path, named: re.Match[str] | None) -> str:
     return ""
 
 
-def _number_problems(shown: str, names: list[str], versions: list[str]) -> Iterator[str]:
-    same: dict[int, list[str]] = {}
-    for name, version in zip(names, versions, strict=True):
-        same.setdefault(int(version), []).append(f"{shown}/{name}")
-    for number, paths in same.items():
-        if len(paths) > 1:
-            yield f"{' and '.join(paths)}: both have the number {number}; give one of them the next free number"
+def _same_numbers(ups: dict[str, tuple[re.Match[str], Path]]) -> list[list[str]]:
+    """Return the names of the files that have one number between them, for each such number."""
+    names: dict[int, list[str]] = {}
+    for named, path in ups.values():
+        names.setdefault(int(named["version"]), []).append(path.name)
+    return [group for group in names.values() if len(group) > 1]
 
 
 def _read(named: re.Match[str], path: Path, down_path: Path | None) -> Migration:

@@ -235,7 +235,7 @@ def _difference(old: str, new: str, name: str) -> str:
 
 
 def _since(entry: Entry) -> str:
-    return f"{entry.row.applied_at:%Y-%m-%d %H:%M} by {entry.row.applied_by}" if entry.row else ""
+    return entry.row.since if entry.row else ""
 
 
 def refuse_unrecorded(tables: Sequence[str]) -> None:
