@@ -7,8 +7,8 @@
     |       NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
-    |       AppliedAlready, DriftError, CannotUndo, HistoryMoved, CannotWork, ForeignHistory, NotSingle, BackupFailed,
-    |       ResetRefused, NotConfirmed, NotStopped, NotDeleted, DocsStale
+    |       AppliedAlready, DriftError, InsideSquash, CannotUndo, HistoryMoved, CannotWork, ForeignHistory, NotSingle,
+    |       BackupFailed, ResetRefused, NotConfirmed, NotStopped, NotDeleted, DocsStale
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
     |       EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken, NameConflict, OtherCheckout,
@@ -239,6 +239,32 @@ class DriftError(Refused):
             where="\n".join(where) + (f"\n{diffs}" if diffs else ""),
             consequence="Nothing was changed.",
             next="\n".join(ways),
+        )
+
+
+class InsideSquash(Refused):
+    """A database that stands between the first and the last of the files that were squashed into one."""
+
+    def __init__(self, squash: str, replaced: tuple[str, str], applied: list[str]) -> None:
+        """Say where it stands.
+
+        Args:
+            squash: the file that took their place.
+            replaced: the first and the last file that it replaces.
+            applied: what of them is applied.
+
+        """
+        first, last = replaced
+        super().__init__(
+            f"{squash} replaces {first} to {last}, and this database has only some of them, or has them otherwise.",
+            where=f"  applied here: {', '.join(applied[:5])}"
+            + (f" and {len(applied) - 5} more" if len(applied) > 5 else ""),
+            consequence="Neither the one file nor the rest of the others would be right, so nothing was changed.",
+            next=(
+                f"Check out the last commit that has {last}.sql, bring the database up to it:\n"
+                f"  invoke migrate --to {last.partition('_')[0]}\n"
+                "Then come back to this one, and go on:  invoke migrate"
+            ),
         )
 
 
