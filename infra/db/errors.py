@@ -3,12 +3,12 @@
     ToolError                 1    unexpected; and the base of all others
     |       NotRecorded
     |-- UsageError             2    settings, arguments or files that make no sense
-    |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, ComposeFileError, ComposeUnsupported,
-    |       NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
+    |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, NothingToSquash, ComposeFileError,
+    |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
-    |       AppliedAlready, DriftError, InsideSquash, CannotUndo, HistoryMoved, CannotWork, ForeignHistory, NotSingle,
-    |       BackupFailed, ResetRefused, NotConfirmed, NotStopped, NotDeleted, DocsStale
+    |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, InsideSquash, CannotUndo, HistoryMoved, CannotWork,
+    |       ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed, NotStopped, NotDeleted, DocsStale
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
     |       EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken, NameConflict, OtherCheckout,
@@ -239,6 +239,45 @@ class DriftError(Refused):
             where="\n".join(where) + (f"\n{diffs}" if diffs else ""),
             consequence="Nothing was changed.",
             next="\n".join(ways),
+        )
+
+
+class NotCommitted(Refused):
+    """Files that would be removed, and that git does not keep."""
+
+    def __init__(self, names: list[str], folder: str) -> None:
+        """Name them."""
+        super().__init__(
+            "Git does not keep these files as they are, so removing them would lose them.",
+            where="\n".join(f"  {folder}/{name}" for name in names[:10])
+            + (f"\n  and {len(names) - 10} more" if len(names) > 10 else ""),
+            consequence="Nothing was changed.",
+            next="Commit them, then run the same command again.",
+        )
+
+
+class NothingToSquash(UsageError):
+    """Fewer than two files."""
+
+    def __init__(self, last: str) -> None:
+        """Say what it takes."""
+        super().__init__(
+            f"There are no two files up to {last} that could become one.",
+            consequence="Nothing was changed.",
+            next="invoke migrate-status",
+        )
+
+
+class SquashDiffers(Refused):
+    """The one file does not make what the single ones make."""
+
+    def __init__(self, differences: str) -> None:
+        """Show what differs."""
+        super().__init__(
+            "One file in their place would not make the same database, as a trial on a throw-away one shows.",
+            where=differences,
+            consequence="Nothing was changed.",
+            next="Squash up to an older version, before the file that makes what differs:  invoke migrate-squash --to ...",
         )
 
 
