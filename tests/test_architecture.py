@@ -25,7 +25,7 @@ LAYERS = (
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
-    ("backup", "reset", "watch", "docs"),
+    ("backup", "catalogue", "reset", "scratch", "watch", "docs"),
     ("migrator",),
     ("console",),
     ("session",),

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from infra.db.database import Backend, Database
     from infra.db.history import Applied, History
     from infra.db.migration import Migration
-    from infra.db.servers import Server
+    from infra.db.servers import Programs
     from infra.db.settings import Settings
 
 COPY_CHUNK = 1 << 20  # bytes
@@ -158,7 +158,7 @@ class Migrator:
     """
 
     def __init__(
-        self, server: Server, settings: Settings, files: Sequence[Migration], tell: Callable[[Event], None]
+        self, server: Programs, settings: Settings, files: Sequence[Migration], tell: Callable[[Event], None]
     ) -> None:
         """Keep what it works with.
 
