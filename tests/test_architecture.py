@@ -25,7 +25,7 @@ LAYERS = (
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
-    ("backup", "reset", "watch", "docs", "losses", "scaffold", "squash"),
+    ("backup", "catalogue", "docs", "losses", "reset", "scaffold", "scratch", "squash"),
     ("migrator",),
     ("console",),
     ("session",),

@@ -7,17 +7,18 @@
     |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
-    |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, InsideSquash, CannotUndo, HistoryMoved, CannotWork,
-    |       ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed, NotStopped, NotDeleted, DocsStale
+    |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, InsideSquash, CannotUndo, HistoryMoved,
+    |       CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed, NotStopped, NotDeleted,
+    |       DocsStale
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
-    |       EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken, NameConflict, OtherCheckout,
-    |       PortDiffers, ContainerExited, ContainerPaused, HalfInitialised, OtherPassword, OtherRole, OtherDatabase,
-    |       WrongServer, ProgramMissing, InUse, ConnectionFailed, DatabaseMissing, PasswordRefused, RoleRefused,
-    |       DatabaseClosed, ConnectionRefused, HostUnknown, HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered,
-    |       CertificateRefused, TlsSettings, NotAdmitted, ServerFull, ClientMissing, NoEmbedded, FolderClosed,
-    |       FolderNotOurs, FolderOfVersion, EmbeddedPortTaken, PortForbidden, EmbeddedFailed, EmbeddedGone,
-    |       EmbeddedPassword, WrongEmbedded
+    |       NoScratch, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken,
+    |       NameConflict, OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised,
+    |       OtherPassword, OtherRole, OtherDatabase, WrongServer, ProgramMissing, InUse, ConnectionFailed,
+    |       DatabaseMissing, PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown,
+    |       HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted,
+    |       ServerFull, ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
+    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded
     |-- LockError              6    another run, or a table lock, could not be waited out
     |       RunIsHeld, TableIsHeld, ResetBlocked
     |-- CheckFailed            7    `--check`: pending or drifted
@@ -277,7 +278,7 @@ class SquashDiffers(Refused):
             "One file in their place would not make the same database, as a trial on a throw-away one shows.",
             where=differences,
             consequence="Nothing was changed.",
-            next="Squash up to an older version, before the file that makes what differs:  invoke migrate-squash --to ...",
+            next="Squash up to a version before the one that makes what differs; invoke migrate-status lists them.",
         )
 
 
@@ -601,6 +602,43 @@ class NoRight(ServerError):
             f"The role {user} may not {right} (database {database}).",
             consequence="Nothing was changed.",
             next=f'As a superuser:  GRANT CREATE, USAGE ON SCHEMA public TO "{user}";  or set DB_USER to the owner.',
+        )
+
+
+class NoScratch(ServerError):
+    """A throw-away database could not be made."""
+
+    def __init__(self, user: str, said: str, *, may_not: bool) -> None:
+        """Say why.
+
+        Args:
+            user: the role that wanted it.
+            said: what the server said.
+            may_not: it lacks the right, rather than the server something.
+
+        """
+        super().__init__(
+            f"The role {user} may not create databases, and this works on a throw-away one."
+            if may_not
+            else "The throw-away database that this works on could not be made.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="The original was only read; nothing was changed.",
+            next=f'As a superuser:  ALTER ROLE "{user}" CREATEDB;  or set DB_USER to a role that has it.'
+            if may_not
+            else "Mend what it says, then run the same command again.",
+        )
+
+
+class SchemaUnread(ServerError):
+    """pg_dump could not read the schema."""
+
+    def __init__(self, database: str, said: str) -> None:
+        """Say what pg_dump said."""
+        super().__init__(
+            f"The schema of the database {database} could not be read.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="Nothing was changed.",
+            next="Run it as the owner of everything in it (DB_USER), or as a superuser.",
         )
 
 

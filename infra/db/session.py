@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
+import shutil
+import tempfile
 import time
 import urllib.parse
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import backup, database, docs, errors, losses, migration, plan, reset, scaffold
+from infra.db import (
+    backup,
+    catalogue,
+    database,
+    docs,
+    errors,
+    git,
+    losses,
+    migration,
+    plan,
+    reset,
+    scaffold,
+    scratch,
+    squash,
+)
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
 from infra.db.servers import choice
 from infra.db.settings import THIS_MACHINE
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from infra.db.console import Console
     from infra.db.database import Backend, Database
@@ -24,6 +42,7 @@ if TYPE_CHECKING:
     from infra.db.settings import Settings
 
 LOOK_EVERY = 0.2  # seconds
+SQUASHED_AT_LEAST = 2
 LONGEST_DIFF = 20  # lines of stale documentation that are shown
 
 
@@ -145,7 +164,7 @@ class Session:
         return [f"{self._given.shown(old)} is now {new.name}" for old, new in moved]
 
     def squash(self, to: str) -> tuple[str, int]:
-        """Put one file in the place of all up to a version, proven to make the same; its name and how many it replaces."""
+        """Put one file in the place of all up to a version, proven to make the same; its name, and how many went."""
         migrator, folder = self.migrator(), self.settings.migrations_dir
         last = plan.find(migrator.compare(History()).entries, to)
         files = [file for file in migrator.files if file.number <= int(last.version)]
@@ -160,13 +179,13 @@ class Session:
         with tempfile.TemporaryDirectory(prefix="invoke-migrate-") as name:
             trial = Path(name) / made.name
             with self._scratch("migrate-squash", files) as one:
-                wanted = schema.dump(one.programs, one.database, squash.ARGUMENTS)
+                wanted = catalogue.dump(one.programs, one.database, squash.ARGUMENTS)
                 roles, major = squash.roles(one.database), one.database.facts().version // 10000
                 trial.write_text(squash.compose(files, wanted, roles, major), encoding="utf-8", newline="\n")
             with self._scratch("migrate-squash", migration.read_folder(trial.parent, self.migrations)) as other:
-                found = schema.dump(other.programs, other.database, squash.ARGUMENTS)
-            if differences := schema.compare(schema.split(wanted), schema.split(found)):
-                raise errors.SquashDiffers(schema.readable(differences, wanted="single files", found="one file"))
+                found = catalogue.dump(other.programs, other.database, squash.ARGUMENTS)
+            if differences := catalogue.compare(catalogue.split(wanted), catalogue.split(found)):
+                raise errors.SquashDiffers(catalogue.readable(differences, wanted="single files", found="one file"))
             git.git(folder, "rm", "--quiet", "--", *names)
             shutil.copyfile(trial, made)
             git.git(folder, "add", "--", made.name)

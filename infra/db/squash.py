@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from infra.db.database import Database
     from infra.db.migration import Migration
 
-ARGUMENTS = ("--inserts", "--rows-per-insert=100", "--no-owner", "--no-tablespaces", "--exclude-table=public.schema_migrations")
+ARGUMENTS = (
+    "--inserts",
+    "--rows-per-insert=100",
+    "--no-owner",
+    "--no-tablespaces",
+    "--exclude-table=public.schema_migrations",
+)
 NAME = "baseline"
 # The lines of pg_dump before the first object: settings of its session. Those that matter are set by us; the others are
 # unknown to older servers (transaction_timeout) or the same anyway.
@@ -81,7 +87,7 @@ def compose(files: Sequence[Migration], dump: str, roles_sql: str, major: int) -
 
 
 def _replaces(files: Sequence[Migration]) -> Iterator[str]:
-    """What it was squashed from; an earlier squash comes after what that replaced."""
+    """Yield what it was squashed from; an earlier squash comes after what that replaced."""
     for file in files:
         for older in file.directives.replaces:
             yield f"-- migrate: replaces {older.label} {older.checksum}"
