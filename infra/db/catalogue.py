@@ -36,8 +36,8 @@ LONGEST_DIFF = 40  # lines of one table that are shown where many tables are
 NAMED = 6  # objects of one table that are named
 # The table that an object belongs to: in what it is called, or, for an index, in what makes it.
 TABLE_OF = re.compile(
-    r"(?:(?:COMMENT|GRANTS) ON )?(?:TABLE (\S+)|COLUMN ([^.\s]+\.[^.\s]+)"
-    r"|(?:(?:CHECK |FK )?CONSTRAINT|TRIGGER|POLICY|DEFAULT|ROW SECURITY) (\S+)|INDEX .*? ON (?:ONLY )?(\S+))",
+    r"(?:(?:COMMENT|GRANTS) ON )?(?:TABLE(?: ATTACH)? (\S+)|COLUMN ([^.\s]+\.[^.\s]+)"
+    r"|(?:(?:CHECK |FK )?CONSTRAINT|TRIGGER|POLICY|DEFAULT|ROW SECURITY) (\S+))|INDEX .*? ON (?:ONLY )?(\S+)",
     re.DOTALL,
 )
 HEADER = re.compile(
@@ -156,7 +156,10 @@ def by_table(differences: Iterable[Difference]) -> str:
 
 
 def _lines(group: list[Difference]) -> Iterator[str]:
-    tables = [each for each in group if each.object.startswith("TABLE ")]
+    tables = [
+        each for each in group if each.object.startswith("TABLE ") and not each.object.startswith("TABLE ATTACH ")
+    ]
+    comments = [each for each in group if each.object.startswith("COMMENT ON ")]
     for each in tables:
         yield f"    {each.kind}: the table"
         if each.kind is Kind.CHANGED:
@@ -165,10 +168,12 @@ def _lines(group: list[Difference]) -> Iterator[str]:
             if len(changes) > LONGEST_DIFF:
                 yield f"      ... and {len(changes) - LONGEST_DIFF} lines more"
     for kind in Kind:
-        names = [each.object for each in group if each.kind is kind and each not in tables]
+        names = [each.object for each in group if each.kind is kind and each not in (*tables, *comments)]
         if names:
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             yield f"    {kind}: {', '.join(names[:NAMED])}{more}"
+    if comments:
+        yield f"    {len(comments)} of the comments"
 
 
 def _kind(name: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> Kind:
