@@ -98,6 +98,13 @@ def migrate_baseline(_: Context, to: str = "") -> None:
         session.console.done(f"Recorded as applied, without running: {names}.", ("invoke migrate", "go on from here"))
 
 
+@task(help={"all": "Look at all files, not only at the pending ones.", "json": JSON})
+def migrate_lint(_: Context, all: bool = False, json: bool = False) -> None:  # noqa: A002 - the flag's name
+    """Lint pending files for unsafe DDL; exits with 4 on an error-level finding."""
+    with _session(as_json=json) as session:
+        session.lint(every=all)
+
+
 @task
 def up(_: Context) -> None:
     """Start the server and wait until it is ready."""
@@ -188,5 +195,5 @@ def _settings(override: Mapping[str, str]) -> Settings:
     return read({**os.environ, **override}, root=ROOT, dotenv=dotenv)
 
 
-ns = Collection(migrate, migrate_status, migrate_reset, migrate_resolve, migrate_baseline)
+ns = Collection(migrate, migrate_status, migrate_reset, migrate_resolve, migrate_baseline, migrate_lint)
 ns.add_collection(Collection("db", up, down, wait, url, docs))

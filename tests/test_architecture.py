@@ -20,12 +20,12 @@ ROOT = Path(__file__).parents[1]
 # A module imports from earlier layers only (for types, too), never from its own; inside servers/ it may.
 LAYERS = (
     ("errors",),
-    ("settings",),
+    ("settings", "rules", "statements"),
     ("servers",),
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
-    ("backup", "reset", "watch", "docs"),
+    ("backup", "reset", "watch", "docs", "review"),
     ("migrator",),
     ("console",),
     ("session",),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from infra.db import migrator
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
 from infra.db.plan import DONE, Entry, Status
+from infra.db.rules import Level
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from infra.db.errors import ToolError
     from infra.db.history import Applied
     from infra.db.migration import Migration
+    from infra.db.review import Finding, Report
 
 STYLES = {
     Status.APPLIED: "green",
@@ -34,6 +36,9 @@ STYLES = {
     Status.OUT_OF_ORDER: "bold red",
     Status.FAILED: "bold red",
 }
+
+
+LEVELS = {Level.ERROR: "bold red", Level.WARNING: "yellow"}
 
 
 class Console:
@@ -181,6 +186,26 @@ class Console:
         else:
             self.say("Files and history disagree; invoke migrate says how each is settled.", "bold red")
 
+    def findings(self, report: Report, count: int, *, every: bool) -> None:
+        """Write what some files would lock or break, and what they are excused from."""
+        if self._as_json:
+            self._json(report_object(report))
+            return
+        for each in report.findings:
+            self.say(f"{each.file}:{each.line}: {each.level}: {each.rule}", LEVELS[each.level])
+            self.say(f"    {each.message}\n    {each.help}".rstrip())
+        for each in report.allowed:
+            self.say(
+                f"{each.file}:{each.line}: allowed: {each.rule}\n    {each.message}\n    because {each.reason}", "dim"
+            )
+        if report.quiet:
+            self.say(f"Not shown: {report.quiet} on tables that are new or small on this server.", "dim")
+        which = f"{count} {'' if every else 'pending '}file{'' if count == 1 else 's'}"
+        if not report.findings:
+            self.done(f"Nothing to say of {which}.", ("invoke migrate", "apply what is pending"))
+        elif not report.errors:
+            self.done(f"No errors in {which}.", ("invoke migrate", "apply what is pending"))
+
     def pulling(self, done: int, total: int) -> None:
         """Show how much of an image has been pulled (bytes), as a bar on a terminal."""
         if not self._out.isatty():
@@ -297,3 +322,19 @@ def failure_object(error: MigrationFailed) -> dict[str, Any]:
     """Return a failed migration as in the JSON output."""
     names = ("version", "name", "file", "line", "sqlstate", "message", "detail", "hint")
     return {name: getattr(error, name) for name in names}
+
+
+def report_object(report: Report) -> dict[str, Any]:
+    """Return what was found, as in the JSON output."""
+    return {
+        "findings": [finding_object(finding) for finding in report.findings],
+        "allowed": [{**finding_object(finding), "reason": finding.reason} for finding in report.allowed],
+        "errors": report.errors,
+        "warnings": report.warnings,
+    }
+
+
+def finding_object(finding: Finding) -> dict[str, Any]:
+    """Return a finding as in the JSON output."""
+    names = ("version", "name", "file", "line", "rule", "level", "message", "help", "table", "rows")
+    return {name: getattr(finding, name) for name in names}

@@ -7,7 +7,7 @@
     |       SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
-    |       DriftError, CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed,
+    |       DriftError, CannotWork, LintFindings, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed,
     |       NotStopped, NotDeleted, DocsStale
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding,
@@ -197,6 +197,19 @@ class CannotWork(Refused):
             where="\n".join(where),
             consequence="Nothing was changed.",
             next="\n".join(sorted(ways)),
+        )
+
+
+class LintFindings(Refused):
+    """Files that would lock or break something."""
+
+    def __init__(self, count: int) -> None:
+        """Say how many errors; the findings themselves were shown."""
+        super().__init__(
+            f"{count} error{'s' if count > 1 else ''}: such files would lock out or break programs that are running.",
+            consequence="Nothing was run or changed.",
+            next="Write each the safe way, or excuse it with the reason, at the top of its file:\n"
+            "-- migrate: allow RULE why it does no harm here",
         )
 
 

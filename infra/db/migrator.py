@@ -121,6 +121,12 @@ class State:
     entries: list[plan.Entry]
     history: History
 
+    @property
+    def to_run(self) -> list[Migration]:
+        """The files that were not applied yet."""
+        waiting = (plan.Status.PENDING, plan.Status.OUT_OF_ORDER)
+        return [entry.file for entry in self.entries if entry.file and entry.status in waiting]
+
     def refuse_unless_done(self) -> None:
         """Raise CheckPending when something is pending or drifted."""
         words = [entry.status.value for entry in self.entries if entry.status not in plan.DONE]
@@ -171,14 +177,14 @@ class Migrator:
         """
         self._server = server
         self._settings = settings
-        self._files = files
+        self.files = files
         self._tell = tell
         self._folder = settings.shown(settings.migrations_dir)
         self.applied: Sequence[Applied] = ()
 
     def compare(self, history: History, *, busy: bool = False) -> State:
         """Compare the files with a history; `busy` when a run is at work."""
-        return State(plan.compare(self._files, history.rows, busy=busy), history)
+        return State(plan.compare(self.files, history.rows, busy=busy), history)
 
     def _state(self, database: Database, deadline: float) -> State:
         """Read the history and compare; refuse a database that was filled by other means.

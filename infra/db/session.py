@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import itertools
 import time
 import urllib.parse
 from typing import TYPE_CHECKING
 
-from infra.db import backup, database, docs, errors, migration, plan, reset
+from infra.db import backup, database, docs, errors, migration, plan, reset, review
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
 from infra.db.servers import choice
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from infra.db.console import Console
@@ -117,6 +119,33 @@ class Session:
             plan.refuse_unrecorded(self._database.tables())
         recorded = self._database.kept_sql if self._database else None
         return plan.steps(state.entries, to=to, out_of_order=out_of_order, folder=self.migrations, recorded=recorded)
+
+    def lint(self, *, every: bool) -> None:
+        """Show what the pending files (or all) would lock or break; starts nothing, and works without a server.
+
+        Raises:
+            LintFindings: something of it is an error.
+
+        """
+        migrator = self.migrator()
+        files: Sequence[migration.Migration] = migrator.files
+        try:
+            connected = self.running()
+            todo = migrator.compare(connected.history()).to_run
+            files = files if every else todo
+            report = review.look(
+                files,
+                pending=todo,
+                folder=self.migrations,
+                server_version=connected.facts().version,
+                ask=functools.partial(review.sizes, connected),
+            )
+        except errors.ServerError as error:
+            self.console.say(f"{error.what} {review.UNKNOWN}", "yellow")
+            every, report = True, review.look(files, folder=self.migrations)
+        self.console.findings(report, len(files), every=every)
+        if report.errors:
+            raise errors.LintFindings(report.errors)
 
     def migrate(self, *, to: str | None, out_of_order: bool, single: bool, with_backup: bool) -> None:
         """Apply what is pending and show how it went, on success and on failure."""
