@@ -25,7 +25,7 @@ LAYERS = (
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
-    ("backup", "reset", "watch", "docs", "review"),
+    ("backup", "reset", "watch", "docs", "losses", "scaffold", "review"),
     ("migrator",),
     ("console",),
     ("session",),

@@ -91,7 +91,9 @@ DRIFT = {
     ),
     "missing": (
         "  002_b was applied, but its file is gone (2026-01-31 12:00 by ann)",
-        "  002_b: bring the file back (another branch?), or forget it:  invoke migrate-resolve 002 --pending",
+        "  002_b: bring its file back (another branch?),\n"
+        "    or undo the newest, this one by the history's copy of its down script:  invoke migrate-rollback\n"
+        "    or forget it:  invoke migrate-resolve 002 --pending",
     ),
     "out-of-order": (
         "  003_c was never applied, but newer files were",

@@ -309,6 +309,11 @@ class Database:
         rows = self.rows(f"SELECT sql FROM {history.TABLE} WHERE version = %s", version)
         return rows[0][0] if rows else None
 
+    def kept_down(self, version: str) -> str | None:
+        """Return the down script that the history keeps of a version."""
+        rows = self.rows(f"SELECT down_sql FROM {history.TABLE} WHERE version = %s", version)
+        return rows[0][0] if rows else None
+
     def tables(self) -> list[str]:
         """Name the user's tables in schema public, the history and those of extensions left out."""
         return [name for (name,) in self.rows(TABLES, history.TABLE)]

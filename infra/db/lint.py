@@ -87,7 +87,7 @@ def refuse_what_cannot_work(steps: Sequence[Migration], folder: str) -> None:
 
     """
     checked = {
-        step.path.name: prepared(step.text.sql) for step in steps if step.directives.transaction and step.text.sql
+        step.file_name: prepared(step.text.sql) for step in steps if step.directives.transaction and step.text.sql
     }
     findings = [remark for remark in remarks(checked, in_transaction=True) if remark.rule in HARD]
     if findings:

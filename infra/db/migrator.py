@@ -14,6 +14,7 @@ A run, in order; the README links here for its guarantees:
 5. A file that meets its lock_timeout is rolled back, its blocker is shown, and it is tried again, a bounded number of
    times.
 6. Ctrl-C ends the backend by its unique application_name and waits until its transaction is rolled back.
+   Going back runs down scripts by the same driver: the history row is deleted in the transaction of its script.
 7. Success is what the history says afterwards, together with psql's exit code and the driver's END mark: never one
    alone.
 8. Commits before the last of a run do not wait for the disk; the last one flushes them all. When a run stops early,
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import random
 import secrets
 import shutil
@@ -31,7 +33,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from infra.db import errors, lint, plan, psql
 from infra.db.database import describe
@@ -121,12 +123,6 @@ class State:
     entries: list[plan.Entry]
     history: History
 
-    @property
-    def to_run(self) -> list[Migration]:
-        """The files that were not applied yet."""
-        waiting = (plan.Status.PENDING, plan.Status.OUT_OF_ORDER)
-        return [entry.file for entry in self.entries if entry.file and entry.status in waiting]
-
     def refuse_unless_done(self) -> None:
         """Raise CheckPending when something is pending or drifted."""
         words = [entry.status.value for entry in self.entries if entry.status not in plan.DONE]
@@ -147,6 +143,11 @@ class _Run:
     blockers: tuple[str, ...] = ()
     exit_code: int = 0
     shown: int = 0
+
+    @property
+    def undoes(self) -> bool:
+        """Whether it goes back."""
+        return self.steps[0].undo
 
     @property
     def is_stale(self) -> bool:
@@ -177,17 +178,17 @@ class Migrator:
         """
         self._server = server
         self._settings = settings
-        self.files = files
+        self._files = files
         self._tell = tell
         self._folder = settings.shown(settings.migrations_dir)
         self.applied: Sequence[Applied] = ()
 
     def compare(self, history: History, *, busy: bool = False) -> State:
         """Compare the files with a history; `busy` when a run is at work."""
-        return State(plan.compare(self.files, history.rows, busy=busy), history)
+        return State(plan.compare(self._files, history.rows, busy=busy), history)
 
     def _state(self, database: Database, deadline: float) -> State:
-        """Read the history and compare; refuse a database that was filled by other means.
+        """Read the history and compare.
 
         A file without a transaction is `running` in the history while another run is at it; only when nobody is at
         work and the history has not moved since has it failed.
@@ -199,8 +200,6 @@ class Migrator:
             history = database.history()
             if history.digest == before:
                 break
-        if not history.rows:
-            plan.refuse_unrecorded(database.tables())
         return self.compare(history)
 
     def migrate(
@@ -228,20 +227,47 @@ class Migrator:
             ToolError: see `errors`; what was applied before the failure stays applied and is on the disk.
 
         """
+
+        def choose(state: State) -> Sequence[Migration]:
+            if not state.history.rows:
+                plan.refuse_unrecorded(database.tables())
+            return plan.steps(
+                state.entries, to=to, out_of_order=out_of_order, folder=self._folder, recorded=database.kept_sql
+            )
+
         begun = {row.version for row in database.history().rows}
         try:
-            self._rounds(database, to=to, out_of_order=out_of_order, single=single, before=before)
+            self._rounds(database, choose, single=single, before=before)
         finally:
             self.applied = [row for row in self._history_now(database) if row.version not in begun]
         return self.applied
 
+    def rollback(
+        self, database: Database, versions: Sequence[str], *, before: Callable[[], object] | None = None
+    ) -> None:
+        """Undo versions by their down scripts, newest first.
+
+        Args:
+            database: the watching connection.
+            versions: the newest applied ones.
+            before: as for `migrate`.
+
+        Raises:
+            ToolError: see `errors`; what was undone before the failure stays undone and is on the disk.
+
+        """
+        self._rounds(database, lambda state: self.undo(database, state, versions), before=before)
+
+    def undo(self, database: Database, state: State, versions: Sequence[str]) -> tuple[Migration, ...]:
+        """Return the down scripts of versions, newest first."""
+        return plan.undo(state.entries, versions, copy=database.kept_down, folder=self._folder)
+
     def _rounds(
         self,
         database: Database,
+        choose: Callable[[State], Sequence[Migration]],
         *,
-        to: str | None,
-        out_of_order: bool,
-        single: bool,
+        single: bool = False,
         before: Callable[[], object] | None,
     ) -> None:
         """Plan and run until nothing is left, or something stops it."""
@@ -249,9 +275,7 @@ class Migrator:
         tries: dict[str, int] = {}
         for _ in range(MOST_ROUNDS):
             state = self._state(database, deadline)
-            steps = plan.steps(
-                state.entries, to=to, out_of_order=out_of_order, folder=self._folder, recorded=database.kept_sql
-            )
+            steps = choose(state)
             if not steps:
                 return
             self._refuse(steps, single=single)
@@ -309,7 +333,7 @@ class Migrator:
                 raise errors.Interrupted(
                     f"Interrupted{' in ' + run.running.label if run.running else ''}.",
                     consequence=_consequence(run),
-                    next="Go on when you like:  invoke migrate",
+                    next=f"Go on when you like:  invoke {'migrate-rollback' if run.undoes else 'migrate'}",
                 ) from None
             run.exit_code = process.wait()
             return run
@@ -375,7 +399,7 @@ class Migrator:
         return errors.MigrationFailed(
             version=step.version,
             name=step.name,
-            file=f"{self._folder}/{step.path.name}",
+            file=f"{self._folder}/{step.file_name}" + ("" if step.path else " (the history's copy)"),
             line=line,
             message=message,
             sqlstate=error.sqlstate or None if error else None,
@@ -383,6 +407,7 @@ class Migrator:
             hint=hint or None,
             excerpt=_excerpt(error, step, line) if error else "",
             consequence=consequence,
+            undo=step.undo,
         )
 
 
@@ -458,9 +483,9 @@ def _note(item: psql.Marker | psql.Message | str, run: _Run) -> Iterator[Event]:
 
 
 def _refuse_unrecorded(steps: Sequence[Migration], after: History) -> None:
-    done = {row.number for row in after.rows if row.status == "applied"}
-    if missing := [step.label for step in steps if step.number not in done]:
-        raise errors.NotRecorded(missing)
+    done = {row.number for row in after.rows if row.status == "applied" or steps[0].undo}
+    if wrong := [step.label for step in steps if (step.number in done) == step.undo]:
+        raise errors.NotRecorded(wrong)
 
 
 def _stage(folder: Path, steps: Sequence[Migration], token: str, script: Iterator[str]) -> None:
@@ -468,11 +493,15 @@ def _stage(folder: Path, steps: Sequence[Migration], token: str, script: Iterato
     with (folder / "driver.sql").open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(script)
     for step in steps:
-        with step.path.open("rb") as source, (folder / psql.staged_name(step)).open("wb") as target:
+        with _opened(step) as source, (folder / psql.staged_name(step)).open("wb") as target:
             target.write(psql.fence(token))
             first = source.read(COPY_CHUNK)
             target.write(first.removeprefix(codecs.BOM_UTF8))
             shutil.copyfileobj(source, target, COPY_CHUNK)
+
+
+def _opened(step: Migration) -> BinaryIO:
+    return step.path.open("rb") if step.path else io.BytesIO((step.text.sql or "").encode())
 
 
 def _without_error(run: _Run) -> str:
@@ -497,10 +526,12 @@ def _consequence(run: _Run) -> str:
         )
     elif run.single:
         parts.append("All of it was rolled back; nothing of this run was applied.")
+    elif run.running and run.undoes:
+        parts.append(f"Its down script was rolled back, so {run.running.version} is still applied.")
     elif run.running:
         parts.append(f"{run.running.version} was rolled back.")
     if done:
-        parts.append(f"{_span(done)} {'stays' if len(done) == 1 else 'stay'} applied.")
+        parts.append(f"{_span(done)} {'stays' if len(done) == 1 else 'stay'} {'undone' if run.undoes else 'applied'}.")
     tried = len(run.done) + (run.running is not None)
     if later := [step.version for step in run.steps[tried:]]:
         parts.append(f"{_span(later)} {'was' if len(later) == 1 else 'were'} not tried.")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import enum
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.db.errors import DriftError, Refused, UsageError
+from infra.db.errors import CannotUndo, DriftError, HistoryMoved, Refused, UsageError
+from infra.db.migration import kept_text, undoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,6 +101,12 @@ def _status(file: Migration | None, row: Applied | None, newest: int, *, busy: b
     return Status(row.status)
 
 
+def pending(entries: Sequence[Entry]) -> tuple[Migration, ...]:
+    """Return the files that were never applied, in order, whatever stands in the way of a run."""
+    waiting = (Status.PENDING, Status.OUT_OF_ORDER)
+    return tuple(entry.file for entry in entries if entry.file and entry.status in waiting)
+
+
 def steps(
     entries: Sequence[Entry],
     *,
@@ -127,7 +133,7 @@ def steps(
     if drift := [entry for entry in entries if entry.status in DRIFT and entry.status not in excused]:
         diffs = "\n".join(_diff(entry, recorded) for entry in drift if entry.status is Status.EDITED and recorded)
         raise DriftError([(entry.status.value, entry.label, _since(entry)) for entry in drift], folder, diffs)
-    last = _number(entries, to)
+    last = None if to is None else int(find(entries, to).version)
     return tuple(
         entry.file
         for entry in entries
@@ -154,8 +160,68 @@ def find(entries: Sequence[Entry], version: str) -> Entry:
     )
 
 
-def _number(entries: Sequence[Entry], to: str | None) -> int | None:
-    return None if to is None else int(find(entries, to).version)
+def newest(entries: Sequence[Entry], *, count: int = 1, to: str | None = None) -> list[str]:
+    """Return the versions to undo, newest first.
+
+    Args:
+        entries: from `compare`.
+        count: how many; all there are, when there are fewer.
+        to: instead of a count, the version that stays the newest; 0 stands for none.
+
+    Raises:
+        UsageError: there is no version `to`.
+
+    """
+    applied = [entry for entry in reversed(entries) if entry.row]
+    if to is None:
+        return [entry.version for entry in applied[:count]]
+    last = 0 if to == "0" else int(find(entries, to).version)
+    return [entry.version for entry in applied if int(entry.version) > last]
+
+
+def undo(
+    entries: Sequence[Entry], versions: Sequence[str], *, copy: Callable[[str], str | None], folder: str
+) -> tuple[Migration, ...]:
+    """Return the down scripts of those of the versions that are applied, newest first.
+
+    The script beside the file is used when it says what the history's copy says; the copy, when the script is gone.
+
+    Args:
+        entries: from `compare`.
+        versions: to undo; the newest ones.
+        copy: returns the down script that the history keeps of a version.
+        folder: where the files are, as people type it, for messages.
+
+    Raises:
+        DriftError: one of them is half done.
+        HistoryMoved: something newer has been applied since they were chosen.
+        CannotUndo: one has no down script, or another one than when it was applied.
+
+    """
+    chosen = [entry for entry in reversed(entries) if entry.row and entry.version in versions]
+    if half := [entry for entry in chosen if entry.status is Status.FAILED]:
+        raise DriftError([(entry.status.value, entry.label, _since(entry)) for entry in half], folder)
+    oldest = min((int(entry.version) for entry in chosen), default=0)
+    if newer := [
+        entry.label
+        for entry in entries
+        if chosen and entry.row and int(entry.version) > oldest and entry.version not in versions
+    ]:
+        raise HistoryMoved(newer)
+    scripts, problems = [], []
+    for entry, row in ((entry, entry.row) for entry in chosen if entry.row):
+        kept = copy(row.version)
+        beside = entry.file.down if entry.file else None
+        if beside is None and kept is None:
+            problems.append((entry.label, bool(entry.file), ""))
+        elif beside and beside.sql != kept:
+            problems.append((entry.label, True, _difference(kept or "", beside.sql or "", f"{entry.label}.down.sql")))
+        else:
+            path = entry.file.down_path if entry.file else None
+            scripts.append(undoing(row.version, row.name, beside or kept_text(kept or ""), path))
+    if problems:
+        raise CannotUndo(problems, folder)
+    return tuple(scripts)
 
 
 def _diff(entry: Entry, recorded: Callable[[str], str | None]) -> str:
@@ -164,13 +230,18 @@ def _diff(entry: Entry, recorded: Callable[[str], str | None]) -> str:
     new = entry.file.text.sql if entry.file else None
     if old is None or new is None:
         return ""
-    names = f"{entry.label}.sql as applied", f"{entry.label}.sql now"
-    lines = difflib.unified_diff(old.split("\n"), new.split("\n"), *names, n=1, lineterm="")
-    return "\n".join(f"    {line}" for line in itertools.islice(lines, LONGEST_DIFF))
+    return _difference(old, new, f"{entry.label}.sql")
+
+
+def _difference(old: str, new: str, name: str) -> str:
+    names = f"{name} as applied", f"{name} now"
+    lines = list(difflib.unified_diff(old.split("\n"), new.split("\n"), *names, n=1, lineterm=""))
+    more = [f"... and {len(lines) - LONGEST_DIFF} lines more"] if len(lines) > LONGEST_DIFF else []
+    return "\n".join(f"    {line}" for line in lines[:LONGEST_DIFF] + more)
 
 
 def _since(entry: Entry) -> str:
-    return f"{entry.row.applied_at:%Y-%m-%d %H:%M} by {entry.row.applied_by}" if entry.row else ""
+    return entry.row.since if entry.row else ""
 
 
 def refuse_unrecorded(tables: Sequence[str]) -> None:

@@ -186,21 +186,21 @@ def _remarks(
 ) -> Iterator[tuple[Migration, Remark]]:
     """Yield what squawk says of each file, in order, without what is said better by another rule."""
     said: dict[str, list[Remark]] = {
-        file.path.name: [lint.Remark(file.path.name, 1, 0, 0, UNCHECKED, "", "")]
+        file.file_name: [lint.Remark(file.file_name, 1, 0, 0, UNCHECKED, "", "")]
         for file in files
         if file.text.sql is None
     }
     for mode in (True, False):
         alike = [file for file in files if file.text.sql is not None and file.directives.transaction is mode]
         for remark in lint.remarks(
-            {file.path.name: texts[file.version] for file in alike},
+            {file.file_name: texts[file.version] for file in alike},
             in_transaction=mode,
             server_version=f"{server_version // 10000}.{server_version % 10000}",
         ):
             if remark.rule not in OFF:
                 said.setdefault(remark.file, []).append(remark)
     for file in files:
-        remarks = said.get(file.path.name, [])
+        remarks = said.get(file.file_name, [])
         yield from ((file, remark) for remark in remarks if not _is_said_better(remark, remarks))
 
 
@@ -231,7 +231,7 @@ class _Scene:
         return Finding(
             version=file.version,
             name=file.name,
-            file=f"{self.folder}/{file.path.name}",
+            file=f"{self.folder}/{file.file_name}",
             line=min(remark.line, (file.text.sql or "").rstrip().count("\n") + 1),  # of the file, not of what we added
             rule=remark.rule,
             level=rule.level,

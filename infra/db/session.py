@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import itertools
 import time
 import urllib.parse
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from infra.db import backup, database, docs, errors, migration, plan, reset, review
+from infra.db import backup, database, docs, errors, losses, migration, plan, reset, review, scaffold
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
 from infra.db.servers import choice
+from infra.db.settings import THIS_MACHINE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from infra.db.console import Console
     from infra.db.database import Backend, Database
-    from infra.db.servers import Address
+    from infra.db.servers import Address, Server
     from infra.db.settings import Settings
 
 LOOK_EVERY = 0.2  # seconds
@@ -32,18 +32,24 @@ class Session:
 
     Attributes:
         console: where words go.
-        settings: what it runs with.
-        server: where PostgreSQL is.
 
     """
 
     def __init__(self, console: Console, settings: Settings) -> None:
-        """Choose the server; nothing is read or started yet."""
+        """Keep what it works with; nothing is chosen, read or started yet."""
         self.console = console
-        self.server = choice.choose(settings, console.say, console.pulling)
-        # TLS is for somebody else's server; ours answer on this machine only, without it.
-        self.settings = settings if self.server.kind == "external" else settings.without_tls()
+        self._given = settings
         self._database: Database | None = None
+
+    @cached_property
+    def server(self) -> Server:
+        """Where PostgreSQL is; chosen when it is first needed, because files can be written without one."""
+        return choice.choose(self._given, self.console.say, self.console.pulling)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What it runs with: TLS is for somebody else's server; ours answer on this machine only, without it."""
+        return self._given if self.server.kind == "external" else self._given.without_tls()
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -61,7 +67,7 @@ class Session:
     @property
     def migrations(self) -> str:
         """The folder of the files, as people type it."""
-        return self.settings.shown(self.settings.migrations_dir)
+        return self._given.shown(self._given.migrations_dir)
 
     @property
     def backups(self) -> str:
@@ -93,10 +99,60 @@ class Session:
         self._database = connected
         return connected
 
+    def files(self) -> tuple[migration.Migration, ...]:
+        """Read the files; needs no server."""
+        try:
+            return migration.read_folder(self._given.migrations_dir, self.migrations)
+        except errors.FilesError as error:
+            raise self._with_history(error) from None
+
     def migrator(self) -> Migrator:
         """Read the files."""
-        files = migration.read_folder(self.settings.migrations_dir, self.migrations)
-        return Migrator(self.server, self.settings, files, self.console.event)
+        return Migrator(self.server, self.settings, self.files(), self.console.event)
+
+    def _with_history(self, error: errors.FilesError) -> errors.FilesError:
+        """Add to two files of one number which of them was applied, as far as it can be known without starting."""
+        if not error.same:
+            return error
+        try:
+            rows = self._history().rows
+        except errors.ToolError:
+            return errors.NumberTaken(error, [(name, "") for names in error.same for name in names], asked=False)
+        known = [(name, scaffold.applied(name, names, rows)) for names in error.same for name in names]
+        return errors.NumberTaken(error, known, asked=True)
+
+    def _history(self) -> History:
+        """Return the history of a server that answers, or nothing for one that was never created; starts nothing."""
+        if self.server.address() is None and not self.server.exists():
+            return History()
+        return self.running().history()
+
+    def new(self, name: str, *, transaction: bool) -> tuple[str, ...]:
+        """Create the next pair of files; their names."""
+        folder, words = self._given.migrations_dir, scaffold.snake_case(name)
+        elsewhere = scaffold.elsewhere(folder)
+        version = scaffold.next_version(folder, elsewhere)
+        self._tell_taken(folder, elsewhere)
+        made = scaffold.create(folder, f"{version}_{words}", transaction=transaction)
+        return tuple(self._given.shown(path) for path in made)
+
+    def renumber(self, name: str) -> list[str]:
+        """Move a pair that is not applied to the next free number; what became of each file."""
+        folder = self._given.migrations_dir
+        name = name.replace("\\", "/").rpartition("/")[2]
+        if since := scaffold.applied(name, scaffold.same_number(folder, name), self._history().rows):
+            raise errors.AppliedAlready(name, since)
+        elsewhere = scaffold.elsewhere(folder)
+        self._tell_taken(folder, elsewhere)
+        moved = scaffold.renumber(folder, name, scaffold.next_version(folder, elsewhere))
+        return [f"{self._given.shown(old)} is now {new.name}" for old, new in moved]
+
+    def _tell_taken(self, folder: Path, elsewhere: list[scaffold.Taken]) -> None:
+        """Say which branches took the numbers that are skipped."""
+        free = int(scaffold.next_version(folder, ()))
+        for taken in elsewhere:
+            if int(taken.name.partition("_")[0]) >= free:
+                self.console.say(f"{taken.name} is taken on the branch {taken.branch}.", "yellow")
 
     def look(self) -> State:
         """Compare files and history without starting anything; what was never created has an empty history."""
@@ -127,18 +183,17 @@ class Session:
             LintFindings: something of it is an error.
 
         """
-        migrator = self.migrator()
-        files: Sequence[migration.Migration] = migrator.files
+        files = self.files()
         try:
             connected = self.running()
-            todo = migrator.compare(connected.history()).to_run
+            todo = plan.pending(plan.compare(files, connected.history().rows))
             files = files if every else todo
             report = review.look(
                 files,
                 pending=todo,
                 folder=self.migrations,
                 server_version=connected.facts().version,
-                ask=functools.partial(review.sizes, connected),
+                ask=partial(review.sizes, connected),
             )
         except errors.ServerError as error:
             self.console.say(f"{error.what} {review.UNKNOWN}", "yellow")
@@ -183,6 +238,32 @@ class Session:
             if with_backup:
                 self.backup()
             return reset.empty(connected, self.settings.lock_timeout)
+
+    def rollback(self, *, steps: str, to: str | None, plan_only: bool, yes: bool) -> None:
+        """Show what going back undoes and what is lost by it, ask, and do it."""
+        if not steps.isdecimal() or int(steps) < 1 or (to is not None and steps != "1"):
+            raise errors.HowFar
+        migrator = self.migrator()
+        connected = self.running() if plan_only else self.ready()
+        state = migrator.compare(connected.history(), busy=connected.holder() is not None)
+        versions = plan.newest(state.entries, count=int(steps), to=to)
+        scripts = migrator.undo(connected, state, versions)
+        lost = [(script, losses.count(connected, script.text.sql or "")) for script in scripts]
+        self.console.way_back(lost, self.where)
+        if plan_only or not scripts:
+            return
+        database.refuse_unfit(connected.facts(), self.settings)
+        self.confirm(f"This undoes {', '.join(script.label for script in scripts)}.", "migrate-rollback", yes=yes)
+        began = time.monotonic()
+        migrator.rollback(connected, versions)
+        self.console.undone(len(scripts), time.monotonic() - began, self.where)
+
+    def confirm(self, danger: str, command: str, *, yes: bool) -> None:
+        """Ask before something is lost; on another machine by the database's name, which no habit types."""
+        if self.settings.host not in THIS_MACHINE:
+            self.console.confirm(danger, command, self.settings.name)
+        elif not yes:
+            self.console.confirm(danger, command)
 
     def settle(self, version: str, *, applied: bool, pending: bool) -> plan.Entry:
         """Record a version as applied as its file stands, or forget it; the entry as it was before."""

@@ -14,6 +14,7 @@ from infra.db.database import Database
 from infra.db.review import Size
 from infra.db.servers import Address
 from infra.db.statements import Table
+from tests import project
 from tests.conftest import free_port
 from tests.project import TOP, Project
 
@@ -27,20 +28,19 @@ SAFE_WAY = "CREATE INDEX CONCURRENTLY, in a file of its own that begins with '--
 MAKE = "CREATE TABLE content (id bigint, kind text);\nCREATE TABLE few (id bigint);\n"
 
 
-def linted(project: Project, *words: str) -> tuple[int, dict[str, Any]]:
+def linted(checkout: Project, *words: str) -> tuple[int, dict[str, Any]]:
     """Return the exit code and the JSON of migrate-lint."""
-    done = project.invoke("migrate-lint", "--json", *words)
+    done = checkout.invoke("migrate-lint", "--json", *words)
     assert "Traceback" not in done.err
     return done.code, json.loads(done.out)
 
 
-def lived_in(project: Project) -> Project:
+def lived_in(made: Project) -> None:
     """Apply a first file and fill one of its tables."""
-    project.write("001_make.sql", MAKE)
-    assert project.invoke("migrate").code == 0
-    project.do(f"INSERT INTO content SELECT i, 'face' FROM generate_series(1, {ROWS}) AS i; INSERT INTO few VALUES (1)")
-    project.do("ANALYZE content, few")
-    return project
+    made.write("001_make.sql", MAKE)
+    assert made.invoke("migrate").code == 0
+    made.do(f"INSERT INTO content SELECT i, 'face' FROM generate_series(1, {ROWS}) AS i; INSERT INTO few VALUES (1)")
+    made.do("ANALYZE content, few")
 
 
 def test_what_locks_a_large_table_is_an_error_and_a_small_or_new_one_is_quiet(anywhere: Project) -> None:
@@ -168,10 +168,10 @@ def test_without_a_server_all_files_are_looked_at_and_the_worst_is_assumed(
     external_project: Project, tmp_path: Path, flags: list[str]
 ) -> None:
     gone = {"DB_PORT": str(free_port()), "MIGRATIONS_DIR": str(tmp_path / "migrations")}
-    project = replace(external_project, settings={**external_project.settings, **gone})
-    project.write("001_make.sql", f"{MAKE}CREATE INDEX few_id ON few (id);\n")
-    project.write("002_index.sql", "CREATE INDEX content_id ON content (id);\n")
-    done = project.invoke("migrate-lint", "--json", *flags)
+    made = replace(external_project, settings={**external_project.settings, **gone})
+    made.write("001_make.sql", f"{MAKE}CREATE INDEX few_id ON few (id);\n")
+    made.write("002_index.sql", "CREATE INDEX content_id ON content (id);\n")
+    done = made.invoke("migrate-lint", "--json", *flags)
     assert done.code == 4
     said = json.loads(done.out)
     assert [(each["version"], each["table"], each["rows"]) for each in said["findings"]] == [("002", "content", None)]
@@ -180,13 +180,22 @@ def test_without_a_server_all_files_are_looked_at_and_the_worst_is_assumed(
     assert "it is not known which files are pending and how large a table is" in done.err
 
 
+def test_without_a_docker_engine_it_works_too(tmp_path: Path) -> None:
+    made = project.copy(tmp_path / "checkout", DB_SERVER="docker", DOCKER_HOST=f"unix://{tmp_path}/none")
+    made.write("001_index.sql", "CREATE INDEX content_id ON content (id);\n")
+    done = made.invoke("migrate-lint", "--json")
+    assert done.code == 4
+    assert json.loads(done.out)["errors"] == 1
+    assert f"{tmp_path}/none" in done.err
+
+
 def test_an_embedded_server_that_was_never_made_is_not_made(embedded_project: Project, tmp_path: Path) -> None:
     never = {"EMBEDDED_DIR": str(tmp_path / "never"), "DB_PORT": str(free_port())}
-    project = replace(
+    made = replace(
         embedded_project,
         settings={**embedded_project.settings, **never, "MIGRATIONS_DIR": str(TOP / "infra/migrations")},
     )
-    done = project.invoke("migrate-lint")
+    done = made.invoke("migrate-lint")
     assert done.code == 0, done
     assert "Nothing to say of 10 files." in done.out
     assert not (tmp_path / "never").exists()
