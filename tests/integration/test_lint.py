@@ -186,7 +186,7 @@ def test_without_a_docker_engine_it_works_too(tmp_path: Path) -> None:
     done = made.invoke("migrate-lint", "--json")
     assert done.code == 4
     assert json.loads(done.out)["errors"] == 1
-    assert f"{tmp_path}/none" in done.err
+    assert "No Docker engine answers. So it is not known which files are pending" in done.err
 
 
 def test_an_embedded_server_that_was_never_made_is_not_made(embedded_project: Project, tmp_path: Path) -> None:
