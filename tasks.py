@@ -86,6 +86,18 @@ def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> Non
         session.console.done(f"Dropped {', '.join(dropped)}.", ("invoke migrate", "make the tables again"))
 
 
+@task(help={"to": "The last version to be part of the one file."})
+def migrate_squash(_: Context, to: str) -> None:
+    """Put one file in the place of all up to a version, for databases that are made from now on."""
+    with _session() as session:
+        file, count = session.squash(to)
+        session.console.done(
+            f"{file} makes the same as the {count} files that it replaces, which git keeps.",
+            ("invoke migrate-status", "a database that has them counts as up to date"),
+            ("git status", "see what changed, and commit it"),
+        )
+
+
 @task(
     positional=["name"],
     help={
@@ -235,6 +247,7 @@ ns = Collection(
     migrate_rollback,
     migrate_reset,
     migrate_new,
+    migrate_squash,
     migrate_resolve,
     migrate_baseline,
     migrate_lint,

@@ -400,6 +400,8 @@ class Database:
         with self._told(), self.connection.transaction():
             self.connection.execute(f"SET LOCAL client_min_messages = warning; {history.CREATE}")
             for each in migrations:
+                for other in each.directives.replaces:
+                    self.connection.execute(f"DELETE FROM {history.TABLE} WHERE version::numeric = %s", [other.number])
                 self.connection.execute(
                     f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql)"
                     " VALUES (%(version)s, %(name)s, %(status)s, %(checksum)s, %(sql)s, %(down)s)"

@@ -3,21 +3,22 @@
     ToolError                 1    unexpected; and the base of all others
     |       NotRecorded
     |-- UsageError             2    settings, arguments or files that make no sense
-    |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, ComposeFileError, ComposeUnsupported,
-    |       NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
+    |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, NothingToSquash, ComposeFileError,
+    |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
-    |       AppliedAlready, DriftError, CannotUndo, HistoryMoved, CannotWork, LintFindings, ForeignHistory, NotSingle,
-    |       BackupFailed, ResetRefused, NotConfirmed, NotStopped, NotDeleted, DocsStale
+    |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, InsideSquash, CannotUndo, HistoryMoved,
+    |       CannotWork, LintFindings, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed,
+    |       NotStopped, NotDeleted, DocsStale
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
-    |       EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken, NameConflict, OtherCheckout,
-    |       PortDiffers, ContainerExited, ContainerPaused, HalfInitialised, OtherPassword, OtherRole, OtherDatabase,
-    |       WrongServer, ProgramMissing, InUse, ConnectionFailed, DatabaseMissing, PasswordRefused, RoleRefused,
-    |       DatabaseClosed, ConnectionRefused, HostUnknown, HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered,
-    |       CertificateRefused, TlsSettings, NotAdmitted, ServerFull, ClientMissing, NoEmbedded, FolderClosed,
-    |       FolderNotOurs, FolderOfVersion, EmbeddedPortTaken, PortForbidden, EmbeddedFailed, EmbeddedGone,
-    |       EmbeddedPassword, WrongEmbedded
+    |       NoScratch, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken,
+    |       NameConflict, OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised,
+    |       OtherPassword, OtherRole, OtherDatabase, WrongServer, ProgramMissing, InUse, ConnectionFailed,
+    |       DatabaseMissing, PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown,
+    |       HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted,
+    |       ServerFull, ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
+    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded
     |-- LockError              6    another run, or a table lock, could not be waited out
     |       RunIsHeld, TableIsHeld, ResetBlocked
     |-- CheckFailed            7    `--check`: pending or drifted
@@ -239,6 +240,71 @@ class DriftError(Refused):
             where="\n".join(where) + (f"\n{diffs}" if diffs else ""),
             consequence="Nothing was changed.",
             next="\n".join(ways),
+        )
+
+
+class NotCommitted(Refused):
+    """Files that would be removed, and that git does not keep."""
+
+    def __init__(self, names: list[str], folder: str) -> None:
+        """Name them."""
+        super().__init__(
+            "Git does not keep these files as they are, so removing them would lose them.",
+            where="\n".join(f"  {folder}/{name}" for name in names[:10])
+            + (f"\n  and {len(names) - 10} more" if len(names) > 10 else ""),
+            consequence="Nothing was changed.",
+            next="Commit them, then run the same command again.",
+        )
+
+
+class NothingToSquash(UsageError):
+    """Fewer than two files."""
+
+    def __init__(self, last: str) -> None:
+        """Say what it takes."""
+        super().__init__(
+            f"There are no two files up to {last} that could become one.",
+            consequence="Nothing was changed.",
+            next="invoke migrate-status",
+        )
+
+
+class SquashDiffers(Refused):
+    """The one file does not make what the single ones make."""
+
+    def __init__(self, differences: str) -> None:
+        """Show what differs."""
+        super().__init__(
+            "One file in their place would not make the same database, as a trial on a throw-away one shows.",
+            where=differences,
+            consequence="Nothing was changed.",
+            next="Squash up to a version before the one that makes what differs; invoke migrate-status lists them.",
+        )
+
+
+class InsideSquash(Refused):
+    """A database that stands between the first and the last of the files that were squashed into one."""
+
+    def __init__(self, squash: str, replaced: tuple[str, str], applied: list[str]) -> None:
+        """Say where it stands.
+
+        Args:
+            squash: the file that took their place.
+            replaced: the first and the last file that it replaces.
+            applied: what of them is applied.
+
+        """
+        first, last = replaced
+        super().__init__(
+            f"{squash} replaces {first} to {last}, and this database has only some of them, or has them otherwise.",
+            where=f"  applied here: {', '.join(applied[:5])}"
+            + (f" and {len(applied) - 5} more" if len(applied) > 5 else ""),
+            consequence="Neither the one file nor the rest of the others would be right, so nothing was changed.",
+            next=(
+                f"Check out the last commit that has {last}.sql, bring the database up to it:\n"
+                f"  invoke migrate --to {last.partition('_')[0]}\n"
+                "Then come back to this one, and go on:  invoke migrate"
+            ),
         )
 
 
@@ -549,6 +615,43 @@ class NoRight(ServerError):
             f"The role {user} may not {right} (database {database}).",
             consequence="Nothing was changed.",
             next=f'As a superuser:  GRANT CREATE, USAGE ON SCHEMA public TO "{user}";  or set DB_USER to the owner.',
+        )
+
+
+class NoScratch(ServerError):
+    """A throw-away database could not be made."""
+
+    def __init__(self, user: str, said: str, *, may_not: bool) -> None:
+        """Say why.
+
+        Args:
+            user: the role that wanted it.
+            said: what the server said.
+            may_not: it lacks the right, rather than the server something.
+
+        """
+        super().__init__(
+            f"The role {user} may not create databases, and this works on a throw-away one."
+            if may_not
+            else "The throw-away database that this works on could not be made.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="The original was only read; nothing was changed.",
+            next=f'As a superuser:  ALTER ROLE "{user}" CREATEDB;  or set DB_USER to a role that has it.'
+            if may_not
+            else "Mend what it says, then run the same command again.",
+        )
+
+
+class SchemaUnread(ServerError):
+    """pg_dump could not read the schema."""
+
+    def __init__(self, database: str, said: str) -> None:
+        """Say what pg_dump said."""
+        super().__init__(
+            f"The schema of the database {database} could not be read.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="Nothing was changed.",
+            next="Run it as the owner of everything in it (DB_USER), or as a superuser.",
         )
 
 

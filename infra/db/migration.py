@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = re.compile(r"(?P<version>[0-9]+)_(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?)(?P<down>\.down)?\.sql")
 DIRECTIVE = re.compile(r"--\s*migrate:\s*(?P<word>\S*)\s*(?P<value>.*?)\s*")
+REPLACED = re.compile(r"(?P<label>[0-9]+_\S+) (?P<checksum>v[0-9]+:\S+)")
 COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 LEADING = re.compile(r"(?:\s*(?:--[^\n]*(?:\n|\Z)|/\*.*?\*/))*\s*", re.DOTALL)
 LONGEST_VERSION = 18  # digits; what fits a bigint, should a database ever be read by other tools
@@ -45,6 +46,25 @@ class Text:
     head: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A file that was squashed into another one.
+
+    Attributes:
+        label: version_name.
+        checksum: of its text.
+
+    """
+
+    label: str
+    checksum: str
+
+    @property
+    def number(self) -> int:
+        """The place in the order."""
+        return int(self.label.partition("_")[0])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directives:
     """What a file asks for in `-- migrate:` comments at its top.
@@ -53,12 +73,14 @@ class Directives:
         transaction: False when its statements run one by one, outside a transaction.
         lock_timeout: its own lock_timeout; None for the setting's.
         allow: lint rules it is excused from, with the reason.
+        replaces: the files that it was squashed from, in order.
 
     """
 
     transaction: bool = True
     lock_timeout: str | None = None
     allow: tuple[tuple[str, str], ...] = ()
+    replaces: tuple[Replaced, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +310,7 @@ def _head(sql: str) -> tuple[str, ...]:
 
 def directives(file_name: str, head: tuple[str, ...]) -> Directives:
     """Read the `-- migrate:` lines at the top of a file."""
-    transaction, lock_timeout, allow = True, None, []
+    transaction, lock_timeout, allow, replaces = True, None, [], []
     for number, line in enumerate(head, start=1):
         said = DIRECTIVE.fullmatch(line)
         if not said:
@@ -306,9 +328,11 @@ def directives(file_name: str, head: tuple[str, ...]) -> Directives:
                 if why := why_not_allowed(rule, reason):
                     raise _BadFile(f"{file_name}:{number}: {why}")
                 allow.append((rule, reason.strip()))
+            case "replaces", value if found := REPLACED.fullmatch(value):
+                replaces.append(Replaced(found["label"], found["checksum"]))
             case word, value:
                 raise _BadFile(
                     f"{file_name}:{number}: '-- migrate: {word}{' ' + value if value else ''}' says nothing we know;"
                     " it is one of: no-transaction, lock-timeout 30s, allow RULE reason"
                 )
-    return Directives(transaction=transaction, lock_timeout=lock_timeout, allow=tuple(allow))
+    return Directives(transaction=transaction, lock_timeout=lock_timeout, allow=tuple(allow), replaces=tuple(replaces))

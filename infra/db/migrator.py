@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from infra.db.database import Backend, Database
     from infra.db.history import Applied, History
     from infra.db.migration import Migration
-    from infra.db.servers import Server
+    from infra.db.servers import Programs
     from infra.db.settings import Settings
 
 COPY_CHUNK = 1 << 20  # bytes
@@ -160,12 +160,13 @@ class Migrator:
     """Carries out plans on one database.
 
     Attributes:
+        files: all migrations, in order.
         applied: the history rows that were added since the last call of `migrate`, also after it failed.
 
     """
 
     def __init__(
-        self, server: Server, settings: Settings, files: Sequence[Migration], tell: Callable[[Event], None]
+        self, server: Programs, settings: Settings, files: Sequence[Migration], tell: Callable[[Event], None]
     ) -> None:
         """Keep what it works with.
 
@@ -178,14 +179,14 @@ class Migrator:
         """
         self._server = server
         self._settings = settings
-        self._files = files
+        self.files = files
         self._tell = tell
         self._folder = settings.shown(settings.migrations_dir)
         self.applied: Sequence[Applied] = ()
 
     def compare(self, history: History, *, busy: bool = False) -> State:
         """Compare the files with a history; `busy` when a run is at work."""
-        return State(plan.compare(self._files, history.rows, busy=busy), history)
+        return State(plan.compare(self.files, history.rows, busy=busy), history)
 
     def _state(self, database: Database, deadline: float) -> State:
         """Read the history and compare.

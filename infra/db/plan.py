@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import enum
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from infra.db.errors import CannotUndo, DriftError, HistoryMoved, Refused, UsageError
+from infra.db.errors import CannotUndo, DriftError, HistoryMoved, InsideSquash, Refused, UsageError
 from infra.db.migration import kept_text, undoing
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ def compare(files: Sequence[Migration], rows: Sequence[Applied], *, busy: bool =
     """
     file_of = {file.number: file for file in files}
     row_of = {row.number: row for row in rows}
+    for file in files:
+        if file.directives.replaces:
+            row_of = _squashed(file, row_of)
     newest = max(row_of, default=-1)
     return [
         Entry(
@@ -85,6 +89,26 @@ def compare(files: Sequence[Migration], rows: Sequence[Applied], *, busy: bool =
         )
         for number in sorted(file_of.keys() | row_of.keys())
     ]
+
+
+def _squashed(file: Migration, row_of: dict[int, Applied]) -> dict[int, Applied]:
+    """Return the rows with those of the files that were squashed into one file taken as one row of that file.
+
+    They are, when each ran as it was squashed: all of them, or those after an earlier squash. Otherwise they stay.
+    """
+    own = row_of.get(file.number)
+    if own is None or own.name == file.name:
+        return row_of
+    listed = [(each.number, each.checksum) for each in file.directives.replaces]
+    there = {number: row_of[number].checksum for number in sorted(row_of) if number <= file.number}
+    first = next(iter(there.items()))
+    # After the file of a number comes the earlier squash that took its place and all before it.
+    starts = {listed[0], *(now for before, now in itertools.pairwise(listed) if before[0] == now[0])}
+    whole = first in starts and {number for number, _ in listed if number >= first[0]} == set(there)
+    if not whole or not there.items() <= set(listed):
+        return row_of
+    one = replace(own, name=file.name, checksum=file.text.checksum)
+    return {**{number: row for number, row in row_of.items() if number > file.number}, file.number: one}
 
 
 def _status(file: Migration | None, row: Applied | None, newest: int, *, busy: bool) -> Status:
@@ -129,6 +153,7 @@ def steps(
         DriftError: files and history disagree, so that no run is safe.
 
     """
+    _refuse_inside_squash(entries)
     excused = (Status.OUT_OF_ORDER,) if out_of_order else ()
     if drift := [entry for entry in entries if entry.status in DRIFT and entry.status not in excused]:
         diffs = "\n".join(_diff(entry, recorded) for entry in drift if entry.status is Status.EDITED and recorded)
@@ -139,6 +164,16 @@ def steps(
         for entry in entries
         if entry.file and entry.status in (Status.PENDING, *excused) and (last is None or entry.file.number <= last)
     )
+
+
+def _refuse_inside_squash(entries: Sequence[Entry]) -> None:
+    """Stop where a database has some of the files that were squashed into one, but not all, or not as they were."""
+    for squash in (entry.file for entry in entries if entry.file and entry.file.directives.replaces):
+        inside = [entry for entry in entries if entry.row and int(entry.version) <= squash.number]
+        if any(entry.row and entry.row.name != squash.name for entry in inside):
+            replaced = squash.directives.replaces
+            labels = [entry.row.label for entry in inside if entry.row]
+            raise InsideSquash(squash.label, (replaced[0].label, replaced[-1].label), labels)
 
 
 def find(entries: Sequence[Entry], version: str) -> Entry:
@@ -210,7 +245,8 @@ def undo(
         raise HistoryMoved(newer)
     scripts, problems = [], []
     for entry, row in ((entry, entry.row) for entry in chosen if entry.row):
-        kept = copy(row.version)
+        squashed = entry.file and entry.file.directives.replaces  # the row's script undoes the last of them only
+        kept = None if squashed else copy(row.version)
         beside = entry.file.down if entry.file else None
         if beside is None and kept is None:
             problems.append((entry.label, bool(entry.file), ""))

@@ -7,12 +7,11 @@ them.
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.db.errors import NameUnusable, NotAPair
+from infra.db.git import git
 from infra.db.migration import FILE_NAME
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 DIGITS = 3  # of a version, as long as they suffice
 LONGEST_NAME = 100  # characters; a file name may have 255 bytes, and git's index on Windows less in deep folders
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-GIT_TIME_LIMIT = 20  # seconds
 
 UP = """\
 {directive}-- What this changes, and why:
@@ -116,16 +114,16 @@ def renumber(folder: Path, name: str, version: str) -> list[tuple[Path, Path]]:
     ]
     there = [(source, target) for source, target in moves if source.is_file()]
     for source, target in there:
-        if _git(folder, "ls-files", "--error-unmatch", "--", source.name) is None:
+        if git(folder, "ls-files", "--error-unmatch", "--", source.name) is None:
             source.rename(target)
-        elif _git(folder, "mv", "--", source.name, target.name) is None:
+        elif git(folder, "mv", "--", source.name, target.name) is None:
             raise NotAPair(name)
     return there
 
 
 def elsewhere(folder: Path) -> list[Taken]:
     """Return the migrations of local and remote-tracking branches that are not in the folder, newest branch first."""
-    refs = _git(
+    refs = git(
         folder,
         "for-each-ref",
         "--sort=-committerdate",
@@ -140,7 +138,7 @@ def elsewhere(folder: Path) -> list[Taken]:
         if commit in seen:
             continue
         seen.add(commit)
-        listed = _git(folder, "ls-tree", "--name-only", "-z", commit, "./") or ""
+        listed = git(folder, "ls-tree", "--name-only", "-z", commit, "./") or ""
         for name in (path.rpartition("/")[2] for path in listed.split("\0")):
             if name not in here and (named := _named(name)) and not named["down"]:
                 found.setdefault(name, Taken(name, branch))
@@ -178,21 +176,3 @@ def applied(name: str, same: Sequence[str], rows: Sequence[Applied]) -> str:
 
 def _named(name: str) -> re.Match[str] | None:
     return FILE_NAME.fullmatch(name)
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    """Return what git says in a folder; None when there is no git, no checkout, or it refuses."""
-    program = shutil.which("git")
-    if program is None or not folder.is_dir():
-        return None
-    done = subprocess.run(
-        [program, *words],
-        cwd=folder,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        stdin=subprocess.DEVNULL,
-        timeout=GIT_TIME_LIMIT,
-        check=False,
-    )
-    return done.stdout if done.returncode == 0 else None

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
+import shutil
+import tempfile
 import time
 import urllib.parse
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import backup, database, docs, errors, losses, migration, plan, reset, review, scaffold
+from infra.db import (
+    backup,
+    catalogue,
+    database,
+    docs,
+    errors,
+    git,
+    losses,
+    migration,
+    plan,
+    reset,
+    review,
+    scaffold,
+    scratch,
+    squash,
+)
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
 from infra.db.servers import choice
 from infra.db.settings import THIS_MACHINE
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from infra.db.console import Console
     from infra.db.database import Backend, Database
@@ -24,6 +43,7 @@ if TYPE_CHECKING:
     from infra.db.settings import Settings
 
 LOOK_EVERY = 0.2  # seconds
+SQUASHED_AT_LEAST = 2
 LONGEST_DIFF = 20  # lines of stale documentation that are shown
 
 
@@ -146,6 +166,41 @@ class Session:
         self._tell_taken(folder, elsewhere)
         moved = scaffold.renumber(folder, name, scaffold.next_version(folder, elsewhere))
         return [f"{self._given.shown(old)} is now {new.name}" for old, new in moved]
+
+    def squash(self, to: str) -> tuple[str, int]:
+        """Put one file in the place of all up to a version, proven to make the same; its name, and how many went."""
+        migrator, folder = self.migrator(), self.settings.migrations_dir
+        last = plan.find(migrator.compare(History()).entries, to)
+        files = [file for file in migrator.files if file.number <= int(last.version)]
+        if len(files) < SQUASHED_AT_LEAST:
+            raise errors.NothingToSquash(last.label)
+        names = [path.name for file in files for path in (file.path, file.down_path) if path]
+        if lost := git.uncommitted(folder, names):
+            raise errors.NotCommitted(lost, self.migrations)
+        connected = self.ready()
+        database.refuse_unfit(connected.facts(), self.settings)
+        made = folder / f"{files[-1].version}_{squash.NAME}.sql"
+        with tempfile.TemporaryDirectory(prefix="invoke-migrate-") as name:
+            trial = Path(name) / made.name
+            with self._scratch("migrate-squash", files) as one:
+                wanted = catalogue.dump(one.programs, one.database, squash.ARGUMENTS)
+                roles, major = squash.roles(one.database), one.database.facts().version // 10000
+                trial.write_text(squash.compose(files, wanted, roles, major), encoding="utf-8", newline="\n")
+            with self._scratch("migrate-squash", migration.read_folder(trial.parent, self.migrations)) as other:
+                found = catalogue.dump(other.programs, other.database, squash.ARGUMENTS)
+            if differences := catalogue.compare(catalogue.split(wanted), catalogue.split(found)):
+                raise errors.SquashDiffers(catalogue.readable(differences, wanted="single files", found="one file"))
+            git.git(folder, "rm", "--quiet", "--", *names)
+            shutil.copyfile(trial, made)
+            git.git(folder, "add", "--", made.name)
+        return self.settings.shown(made), len(files)
+
+    @contextlib.contextmanager
+    def _scratch(self, tool: str, files: Sequence[migration.Migration]) -> Iterator[scratch.Scratch]:
+        """Make a throw-away database beside the real one and apply files to it."""
+        with scratch.database(self.ready(), self.server, tool=tool) as made:
+            Migrator(made.programs, made.settings, files, lambda _: None).migrate(made.database)
+            yield made
 
     def _tell_taken(self, folder: Path, elsewhere: list[scaffold.Taken]) -> None:
         """Say which branches took the numbers that are skipped."""
