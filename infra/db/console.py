@@ -39,6 +39,7 @@ STYLES = {
 }
 
 
+LONGEST_STATEMENT = 60  # characters of a slow statement that are shown
 LEVELS = {Level.ERROR: "bold red", Level.WARNING: "yellow"}
 
 
@@ -64,6 +65,7 @@ class Console:
         self._live: rich.progress.Progress | None = None
         self._doing: rich.progress.TaskID | None = None
         self._label = ""
+        self._slow: list[migrator.Slow] = []
 
     def say(self, text: str, style: str = "") -> None:
         """Write a line."""
@@ -87,6 +89,8 @@ class Console:
                 self.say("\n".join(f"      {line}" for line in text.split("\n")), "dim")
             case migrator.Doing(migration, text):
                 self._update(migration, text)
+            case migrator.Slow():
+                self._slow.append(event)
             case migrator.Waiting(holder):
                 self._end()
                 self.say(f"Another run works on this database; waiting for it {self._more}\n  {holder}", "yellow")
@@ -101,6 +105,7 @@ class Console:
 
     def _begin(self, migration: Migration) -> None:
         self._end()
+        self._slow = [slow for slow in self._slow if slow.migration != migration]  # of a try that was rolled back
         self._label = migration.label
         if self._out.isatty():
             from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
@@ -121,6 +126,15 @@ class Console:
         if self._live:
             self._live.stop()
         self._live = self._doing = None
+
+    def slow(self, folder: str) -> None:
+        """Write which statements of a run took long."""
+        self._end()
+        if self._slow:
+            self.say("Slow statements:", "yellow")
+        for each in self._slow:
+            place = f"{folder}/{each.migration.file_name}" + (f":{each.line}" if each.line else "")
+            self.say(f"  {each.seconds:6.1f} s  {place}  {each.text[:LONGEST_STATEMENT]}".rstrip())
 
     def applied(self, rows: Sequence[Applied], seconds: float, where: str) -> None:
         """Write the summary of a run that went well."""
@@ -199,6 +213,7 @@ class Console:
             when = f"  {row.applied_at.astimezone():%Y-%m-%d %H:%M}  {row.applied_by}" if row else ""
             took = f"  {_milliseconds(row.duration_ms)}" if row and row.duration_ms is not None else ""
             self.say(f"  {entry.label:<{widest}}  {entry.status.value:<12}{when}{took}".rstrip(), STYLES[entry.status])
+        self._slowest(entries)
         if pending:
             self.done(f"{pending} of {len(entries)} pending.", ("invoke migrate", "apply what is pending"))
         elif not entries:
@@ -207,6 +222,12 @@ class Console:
             self.done(f"All {len(entries)} applied.")
         else:
             self.say("Files and history disagree; invoke migrate says how each is settled.", "bold red")
+
+    def _slowest(self, entries: Sequence[Entry]) -> None:
+        times = {entry.label: entry.row.duration_ms for entry in entries if entry.row and entry.row.duration_ms}
+        label = max(times, key=lambda each: times[each], default="")
+        if label and times[label] >= 1000:
+            self.say(f"  Slowest: {label}, {_milliseconds(times[label])}", "dim")
 
     def findings(self, report: Report, count: int, *, every: bool) -> None:
         """Write what some files would lock or break, and what they are excused from."""

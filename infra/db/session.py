@@ -265,18 +265,27 @@ class Session:
             connected = self.ready()
             database.refuse_unfit(connected.facts(), self.settings)
             began = time.monotonic()
-            rows = migrator.migrate(
-                connected,
-                to=to,
-                out_of_order=out_of_order,
-                single=single,
-                before=self.backup if with_backup else None,
-            )
+            with self._slow_ones():
+                rows = migrator.migrate(
+                    connected,
+                    to=to,
+                    out_of_order=out_of_order,
+                    single=single,
+                    before=self.backup if with_backup else None,
+                )
         except errors.ToolError as error:
             self.console.outcome(migrator.applied if migrator else (), error)
             raise
         self.console.outcome(rows, None)
         self.console.applied(rows, time.monotonic() - began, self.where)
+
+    @contextlib.contextmanager
+    def _slow_ones(self) -> Iterator[None]:
+        """Show which statements took long at the end of a run, however it ends."""
+        try:
+            yield
+        finally:
+            self.console.slow(self.migrations)
 
     def backup(self) -> Path:
         """Take a backup and say where it is."""
@@ -310,7 +319,8 @@ class Session:
         database.refuse_unfit(connected.facts(), self.settings)
         self.confirm(f"This undoes {', '.join(script.label for script in scripts)}.", "migrate-rollback", yes=yes)
         began = time.monotonic()
-        migrator.rollback(connected, versions)
+        with self._slow_ones():
+            migrator.rollback(connected, versions)
         self.console.undone(len(scripts), time.monotonic() - began, self.where)
 
     def confirm(self, danger: str, command: str, *, yes: bool) -> None:
