@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -111,7 +112,8 @@ def remarks(texts: Mapping[str, str], *, in_transaction: bool, server_version: s
         options = ["--assume-in-transaction"] if in_transaction else []
         options += [f"--pg-version={server_version}"] if server_version else []
         said = _squawk(Path(name), options)
-    found = [_remark(item, texts[item["file"]]) for item in said]
+    places = {file: _Places(text) for file, text in texts.items()}
+    found = [_remark(item, places[item["file"]]) for item in said]
     return [
         each
         for each in sorted(found, key=lambda each: (each.file, each.start))
@@ -131,19 +133,25 @@ def _squawk(folder: Path, options: Sequence[str]) -> list[dict[str, Any]]:
     return said
 
 
-def _remark(item: Mapping[str, Any], text: str) -> Remark:
+class _Places:
+    """The lines of a text, and where each begins."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.split("\n")
+        self._starts = list(itertools.accumulate((len(line) + 1 for line in self._lines), initial=0))
+
+    def offset(self, line: int, column: int) -> int:
+        """Return a place in characters; squawk counts lines from 0, and bytes within one."""
+        return self._starts[line] + len(self._lines[line].encode()[:column].decode(errors="ignore"))
+
+
+def _remark(item: Mapping[str, Any], places: _Places) -> Remark:
     return Remark(
         file=item["file"],
         line=item["line"] + 1,
-        start=_offset(text, item["line"], item["column"]),
-        end=_offset(text, item["line_end"], item["column_end"]),
+        start=places.offset(item["line"], item["column"]),
+        end=places.offset(item["line_end"], item["column_end"]),
         rule=item["rule_name"],
         message=item["message"],
         help=item["help"] or "",
     )
-
-
-def _offset(text: str, line: int, column: int) -> int:
-    """Return a place in characters; squawk counts lines from 0, and bytes within one."""
-    lines = text.split("\n")
-    return sum(len(each) + 1 for each in lines[:line]) + len(lines[line].encode()[:column].decode(errors="ignore"))

@@ -6,6 +6,7 @@ made in the same run (nobody uses them yet), and how many rows a table has on th
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -171,7 +172,14 @@ def look(
     texts = {file.version: lint.prepared(file.text.sql or "") for file in (*files, *pending)}
     parsed = {version: tuple(statements.split(text)) for version, text in texts.items()}
     named = {table for each in itertools.chain(*parsed.values()) for table in each.tables}
-    scene = _Scene(folder, parsed, [file.version for file in pending], ask(named) if ask else None)
+    scene = _Scene(
+        folder,
+        last_line={file.version: (file.text.sql or "").rstrip().count("\n") + 1 for file in files},
+        parsed=parsed,
+        makers=_makers(parsed),
+        pending=[file.version for file in pending],
+        sizes=ask(named) if ask else None,
+    )
     judged = [scene.judge(file, remark) for file, remark in _remarks(files, texts, server_version)]
     found = [finding for finding in judged if finding]
     return Report(
@@ -179,6 +187,15 @@ def look(
         allowed=[finding for finding in found if finding.reason],
         quiet=judged.count(None),
     )
+
+
+def _makers(parsed: Mapping[str, Sequence[Statement]]) -> dict[Table, list[tuple[str, Statement]]]:
+    """Return for each table that the files make the statements that do, with their versions."""
+    makers: dict[Table, list[tuple[str, Statement]]] = {}
+    for version, each in ((version, each) for version, every in parsed.items() for each in every):
+        if each.creates:
+            makers.setdefault(each.creates, []).append((version, each))
+    return makers
 
 
 def _remarks(
@@ -205,8 +222,9 @@ def _remarks(
 
 
 def _is_said_better(remark: Remark, others: Iterable[Remark]) -> bool:
-    better = SAID_BETTER.get(remark.rule, ())
-    return any(each.rule in better and remark.start <= each.start < remark.end for each in others)
+    return remark.rule in SAID_BETTER and any(
+        each.rule in SAID_BETTER[remark.rule] and remark.start <= each.start < remark.end for each in others
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +232,16 @@ class _Scene:
     """What is known beside the statement: the other files, and the server's tables (None: nothing of them)."""
 
     folder: str
+    last_line: Mapping[str, int]
     parsed: Mapping[str, Sequence[Statement]]
+    makers: Mapping[Table, Sequence[tuple[str, Statement]]]
     pending: Sequence[str]
     sizes: Mapping[Table, Size] | None
 
     def judge(self, file: Migration, remark: Remark) -> Finding | None:
         """Return the finding, or None when the table is such that it does not matter."""
         rule = RULES.get(remark.rule, OTHER)
-        at = next((each for each in self.parsed[file.version] if each.start <= remark.start < each.end), None)
+        at = self._statement(file, remark.start)
         named = at and (at.table or at.index)
         size = self.sizes.get(named) if self.sizes and named else None
         new = at and named and rule.matters is not Matters.ALWAYS and self._is_new(file, at, named)
@@ -232,7 +252,7 @@ class _Scene:
             version=file.version,
             name=file.name,
             file=f"{self.folder}/{file.file_name}",
-            line=min(remark.line, (file.text.sql or "").rstrip().count("\n") + 1),  # of the file, not of what we added
+            line=min(remark.line, self.last_line[file.version]),  # not of what was added for squawk
             rule=remark.rule,
             level=rule.level,
             message=_message(file, rule, remark, table, size),
@@ -242,15 +262,21 @@ class _Scene:
             reason=dict(file.directives.allow).get(remark.rule, ""),
         )
 
+    def _statement(self, file: Migration, place: int) -> Statement | None:
+        every = self.parsed[file.version]
+        before = bisect.bisect_right(every, place, key=lambda each: each.start)
+        return every[before - 1] if before and place < every[before - 1].end else None
+
     def _is_new(self, file: Migration, at: Statement, table: Table) -> bool:
         """Whether the table is made earlier in the file, or is made by the same run and is not there yet."""
-        own = [each for each in self.parsed[file.version] if each.creates == table and each.end <= at.start]
+        makers = self.makers.get(table, ())
+        own = [each for version, each in makers if version == file.version and each.end <= at.start]
         if any(not each.maybe for each in own):
             return True
         if self.sizes is None or table in self.sizes or file.version not in self.pending:
             return False
         before = self.pending[: self.pending.index(file.version)]
-        return bool(own) or any(each.creates == table for version in before for each in self.parsed[version])
+        return bool(own) or any(version in before for version, _ in makers)
 
 
 def _is_harmless(rule: Rule, size: Size) -> bool:
