@@ -87,7 +87,7 @@ def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> Non
 
 
 @task(help={"to": "The last version to be part of the one file."})
-def migrate_squash(_: Context, to: str) -> None:
+def migrate_squash(_: Context, to: str = "") -> None:
     """Put one file in the place of all up to a version, for databases that are made from now on."""
     with _session() as session:
         file, count = session.squash(to)
@@ -147,6 +147,13 @@ def migrate_baseline(_: Context, to: str = "", anyway: bool = False) -> None:
         files = session.adopt(to or None, anyway=anyway)
         names = ", ".join(file.label for file in files) or "nothing new"
         session.console.done(f"Recorded as applied, without running: {names}.", ("invoke migrate", "go on from here"))
+
+
+@task(help={"all": "Look at all files, not only at the pending ones.", "json": JSON})
+def migrate_lint(_: Context, all: bool = False, json: bool = False) -> None:  # noqa: A002 - the flag's name
+    """Lint pending files for unsafe DDL; exits with 4 on an error-level finding."""
+    with _session(as_json=json) as session:
+        session.lint(every=all)
 
 
 @task
@@ -289,5 +296,6 @@ ns = Collection(
     migrate_squash,
     migrate_resolve,
     migrate_baseline,
+    migrate_lint,
 )
 ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, docs))

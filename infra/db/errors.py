@@ -10,8 +10,8 @@
     |       TrialFailed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
     |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, NotTheSame, InsideSquash, CannotUndo,
-    |       HistoryMoved, CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed, NotStopped,
-    |       NotDeleted, DocsStale, LogElsewhere
+    |       HistoryMoved, CannotWork, LintFindings, ForeignHistory, NotSingle, BackupFailed, ResetRefused,
+    |       NotConfirmed, NotStopped, NotDeleted, DocsStale, LogElsewhere
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
     |       NoScratch, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken,
@@ -20,8 +20,7 @@
     |       DatabaseMissing, PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown,
     |       HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted,
     |       ServerFull, ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
-    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded,
-    |       NoShell, ListingFailed
+    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded, NoShell, ListingFailed
     |-- LockError              6    another run, or a table lock, could not be waited out
     |       RunIsHeld, TableIsHeld, ResetBlocked, LookBlocked
     |-- CheckFailed            7    `--check`: pending or drifted
@@ -414,6 +413,19 @@ class CannotWork(Refused):
             where="\n".join(where),
             consequence="Nothing was changed.",
             next="\n".join(sorted(ways)),
+        )
+
+
+class LintFindings(Refused):
+    """Files that would lock or break something."""
+
+    def __init__(self, count: int) -> None:
+        """Say how many errors; the findings themselves were shown."""
+        super().__init__(
+            f"{count} error{'s' if count > 1 else ''}: such files would lock out or break programs that are running.",
+            consequence="Nothing was run or changed.",
+            next="Write each the safe way, or excuse it with the reason, at the top of its file:\n"
+            "-- migrate: allow RULE why it does no harm here",
         )
 
 

@@ -372,7 +372,7 @@ def locate(message: Message, sql: str | None) -> int:
     """
     said = message.statement.split("\n")
     pointed = len([text for text in said[: max(message.line - 1, 0)] if text.strip()])
-    wanted = "\n".join(text for text in said if text.strip())
+    wanted = _solid(message.statement)
     if wanted and sql is not None:
         written = [(number, text) for number, text in enumerate(sql.split("\n")[: message.end], 1) if text.strip()]
         before = "\n".join(text for _, text in written)
@@ -380,3 +380,25 @@ def locate(message: Message, sql: str | None) -> int:
         if at >= 0:
             return written[before.count("\n", 0, at) + pointed][0]
     return message.end - message.statement.count("\n") + max(message.line - 1, 0)
+
+
+def first_line(statement: str, sql: str | None, *, after: int = 0) -> int | None:
+    """Return the line at which a statement, or the beginning of one, begins.
+
+    Args:
+        statement: as the server has it, without empty lines.
+        sql: the file's text.
+        after: a line before it, such as that of an earlier statement of the same words.
+
+    """
+    written = [(number, text) for number, text in enumerate((sql or "").split("\n"), 1) if text.strip()]
+    rest = [(number, text) for number, text in written if number > after]
+    text = "\n".join(text for _, text in rest)
+    for found in re.finditer(re.escape(_solid(statement)), text):
+        if "--" not in text[text.rfind("\n", 0, found.start()) + 1 : found.start()]:  # a comment may have the words
+            return rest[text.count("\n", 0, found.start())][0]
+    return None
+
+
+def _solid(text: str) -> str:
+    return "\n".join(line for line in text.split("\n") if line.strip())

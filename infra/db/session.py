@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 import urllib.parse
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from infra.db import (
     psql,
     relations,
     reset,
+    review,
     scaffold,
     scratch,
     squash,
@@ -122,13 +123,16 @@ class Session:
         self._database = connected
         return connected
 
-    def migrator(self) -> Migrator:
-        """Read the files."""
+    def files(self) -> tuple[migration.Migration, ...]:
+        """Read the files; needs no server."""
         try:
-            files = migration.read_folder(self.settings.migrations_dir, self.migrations)
+            return migration.read_folder(self._given.migrations_dir, self.migrations)
         except errors.FilesError as error:
             raise self._with_history(error) from None
-        return Migrator(self.server, self.settings, files, self.console.event)
+
+    def migrator(self) -> Migrator:
+        """Read the files."""
+        return Migrator(self.server, self.settings, self.files(), self.console.event)
 
     def _with_history(self, error: errors.FilesError) -> errors.FilesError:
         """Add to two files of one number which of them was applied, as far as it can be known without starting."""
@@ -238,6 +242,32 @@ class Session:
         recorded = self._database.kept_sql if self._database else None
         return plan.steps(state.entries, to=to, out_of_order=out_of_order, folder=self.migrations, recorded=recorded)
 
+    def lint(self, *, every: bool) -> None:
+        """Show what the pending files (or all) would lock or break; starts nothing, and works without a server.
+
+        Raises:
+            LintFindings: something of it is an error.
+
+        """
+        files = self.files()
+        try:
+            connected = self.running()
+            todo = plan.pending(plan.compare(files, connected.history().rows))
+            files = files if every else todo
+            report = review.look(
+                files,
+                pending=todo,
+                folder=self.migrations,
+                server_version=connected.facts().version,
+                ask=partial(review.sizes, connected),
+            )
+        except errors.ServerError as error:
+            self.console.say(f"{error.what} {review.UNKNOWN}", "yellow")
+            every, report = True, review.look(files, folder=self.migrations)
+        self.console.findings(report, len(files), every=every)
+        if report.errors:
+            raise errors.LintFindings(report.errors)
+
     def migrate(self, *, to: str | None, out_of_order: bool, single: bool, with_backup: bool) -> None:
         """Apply what is pending and show how it went, on success and on failure."""
         migrator: Migrator | None = None
@@ -246,18 +276,27 @@ class Session:
             connected = self.ready()
             database.refuse_unfit(connected.facts(), self.settings)
             began = time.monotonic()
-            rows = migrator.migrate(
-                connected,
-                to=to,
-                out_of_order=out_of_order,
-                single=single,
-                before=self.backup if with_backup else None,
-            )
+            with self._slow_ones():
+                rows = migrator.migrate(
+                    connected,
+                    to=to,
+                    out_of_order=out_of_order,
+                    single=single,
+                    before=self.backup if with_backup else None,
+                )
         except errors.ToolError as error:
             self.console.outcome(migrator.applied if migrator else (), error)
             raise
         self.console.outcome(rows, None)
         self.console.applied(rows, time.monotonic() - began, self.where)
+
+    @contextlib.contextmanager
+    def _slow_ones(self) -> Iterator[None]:
+        """Show which statements took long at the end of a run, however it ends."""
+        try:
+            yield
+        finally:
+            self.console.slow(self.migrations)
 
     def backup(self) -> Path:
         """Take a backup and say where it is."""
@@ -291,7 +330,8 @@ class Session:
         database.refuse_unfit(connected.facts(), self.settings)
         self.confirm(f"This undoes {', '.join(script.label for script in scripts)}.", "migrate-rollback", yes=yes)
         began = time.monotonic()
-        migrator.rollback(connected, versions)
+        with self._slow_ones():
+            migrator.rollback(connected, versions)
         self.console.undone(len(scripts), time.monotonic() - began, self.where)
 
     def confirm(self, danger: str, command: str, *, yes: bool) -> None:
