@@ -5,7 +5,6 @@ Rich draws where there is a terminal; into a file or a pipe go plain lines, and 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -304,12 +303,7 @@ class Console:
     def lines(self, lines: Iterable[str]) -> None:
         """Write lines to standard output as they come, until there are no more or nobody reads them (`| head`)."""
         for line in lines:
-            try:
-                sys.stdout.write(f"{line}\n")
-                sys.stdout.flush()
-            except OSError:  # EPIPE; EINVAL on Windows
-                # Python would fail once more when it ends and flushes what is left (Python's manual, Note on SIGPIPE).
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not _put(sys.stdout, f"{line}\n"):
                 return
 
     def error(self, error: ToolError) -> None:
@@ -336,17 +330,12 @@ class Console:
         )
 
     def _json(self, value: dict[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
-            sys.stdout.flush()
+        _put(sys.stdout, json.dumps(value, ensure_ascii=False) + "\n")
 
     def _write(self, stream: TextIO, text: str, style: str = "", *, wrap: bool = False) -> None:
         """Write lines; prose is wrapped between words, while what may be copied is left to the terminal."""
         if not stream.isatty():
-            # A reader that has gone away (`| head`) must not stop a run in the middle.
-            with contextlib.suppress(BrokenPipeError):
-                stream.write(text + "\n")
-                stream.flush()
+            _put(stream, f"{text}\n")
             return
         from rich.text import Text  # noqa: PLC0415
 
@@ -358,6 +347,23 @@ class Console:
         if self._rich is None or self._rich.file is not stream:
             self._rich = Terminal(file=stream, highlight=False)
         return self._rich
+
+
+def _put(stream: TextIO, text: str) -> bool:
+    """Write to a file or a pipe; a reader that has gone away (`| head`) must not stop a run in the middle.
+
+    Returns:
+        False when nobody reads any more. Everything goes to nowhere from then on, because Python would fail once more
+        when it ends and flushes what is left (Python's manual, Note on SIGPIPE).
+
+    """
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:  # EPIPE; EINVAL on Windows
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
+    return True
 
 
 def _encodes(stream: TextIO, text: str) -> bool:

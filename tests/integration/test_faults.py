@@ -413,3 +413,21 @@ def test_a_password_full_of_special_characters_works_and_is_never_shown(
         assert SECRET not in done.out + done.err + refused.out + refused.err
     finally:
         external.do(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_reader_that_goes_away_neither_stops_a_run_nor_leaves_a_complaint(external: Project) -> None:
+    for number in range(1, 9):
+        external.write(f"00{number}_x.sql", f"CREATE TABLE t{number} (i int);")
+    read, write = os.pipe()
+    run = subprocess.Popen(
+        external.command("migrate"),
+        cwd=external.root,
+        env=external.environment(),
+        stdout=write,
+        stderr=subprocess.PIPE,
+    )
+    os.close(write)
+    os.close(read)
+    _, err = run.communicate(timeout=PATIENCE)
+    assert (run.returncode, err) == (0, b"")
+    assert len(external.applied()) == 8
