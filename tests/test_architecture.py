@@ -20,13 +20,13 @@ ROOT = Path(__file__).parents[1]
 # A module imports from earlier layers only (for types, too), never from its own; inside servers/ it may.
 LAYERS = (
     ("errors",),
-    ("settings",),
+    ("settings", "check"),
     ("servers",),
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
     ("backup", "reset", "watch", "docs"),
-    ("migrator",),
+    ("migrator", "doctor"),
     ("console",),
     ("session",),
     ("tasks",),

@@ -501,13 +501,19 @@ def refuse_unfit(facts: Facts, settings: Settings, *, needs_public: bool = True)
         ServerError: it is too old, read-only, behind a pooler, or the role lacks a right.
 
     """
+    for error in unfit(facts, settings, needs_public=needs_public):
+        raise error
+
+
+def unfit(facts: Facts, settings: Settings, *, needs_public: bool = True) -> Iterator[errors.ServerError]:
+    """Yield everything for which this server cannot carry a run; see `refuse_unfit`."""
     if facts.version < OLDEST_SERVER:
-        raise errors.ServerTooOld(facts.version // 10000)
+        yield errors.ServerTooOld(facts.version // 10000)
     if facts.is_pooled:
-        raise errors.PoolerInBetween(f"{settings.host}:{settings.port}")
+        yield errors.PoolerInBetween(f"{settings.host}:{settings.port}")
     if facts.is_standby or facts.is_read_only:
-        raise errors.ReadOnlyServer(settings.name, standby=facts.is_standby)
+        yield errors.ReadOnlyServer(settings.name, standby=facts.is_standby)
     if facts.encoding != "UTF8":
-        raise errors.WrongEncoding(settings.name, facts.encoding)
+        yield errors.WrongEncoding(settings.name, facts.encoding)
     if needs_public and not (facts.has_public and facts.may_create):
-        raise errors.NoRight(settings.user, "create tables in schema public", settings.name)
+        yield errors.NoRight(settings.user, "create tables in schema public", settings.name)

@@ -461,7 +461,12 @@ class ComposeUnsupported(UsageError):
 
 
 class EngineUnavailable(ServerError):
-    """No Docker engine answers."""
+    """No Docker engine answers.
+
+    Attributes:
+        tried: (endpoint, reason) of each.
+
+    """
 
     def __init__(self, tried: list[tuple[str, str]]) -> None:
         """Say where it was looked for, and what came back.
@@ -477,6 +482,7 @@ class EngineUnavailable(ServerError):
             consequence="Nothing was started or changed.",
             next="Start Docker (Docker Desktop, or: sudo systemctl start docker), or do without:  DB_SERVER=embedded",
         )
+        self.tried = tried
 
 
 class EngineElsewhere(ServerError):
@@ -522,15 +528,17 @@ class ImageMissing(ServerError):
 class PortTaken(ServerError):
     """Somebody else listens on the port."""
 
-    def __init__(self, port: int, holder: str) -> None:
+    def __init__(self, port: int, holder: str, program: str = "") -> None:
         """Say which port, and who has it where that is known.
 
         Args:
             port: the port of this machine.
             holder: a container's name; empty when it is none of this engine.
+            program: a program's name and process; empty when that is not known.
 
         """
-        who = f"container {holder}" if holder else "another program on this machine (a PostgreSQL of its own?)"
+        another = program or "another program on this machine (a PostgreSQL of its own?)"
+        who = f"container {holder}" if holder else another
         stop = f"stop the other one:  docker stop {holder}" if holder else "stop the other program"
         super().__init__(
             f"Port {port} is taken by {who}.",
@@ -1067,15 +1075,17 @@ class FolderOfVersion(ServerError):
 class EmbeddedPortTaken(PortTaken):
     """The port of the embedded server is in use."""
 
-    def __init__(self, port: int, holder: str) -> None:
+    def __init__(self, port: int, holder: str, program: str = "") -> None:
         """Say which port, and which checkout's server has it where that is known.
 
         Args:
             port: the port of this machine.
             holder: the data folder of another embedded server; empty when it is something else.
+            program: a program's name and process; empty when that is not known.
 
         """
-        who = f"the PostgreSQL with its data in {holder}" if holder else "another program on this machine"
+        another = program or "another program on this machine"
+        who = f"the PostgreSQL with its data in {holder}" if holder else another
         ServerError.__init__(
             self,
             f"Port {port} is taken by {who}.",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from infra.db.check import Check
     from infra.db.errors import ServerError
     from infra.db.servers.process import Process
 
@@ -51,6 +52,23 @@ class Identity:
     started_at: str
     major: int = 0
     tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What only a server knows of its health.
+
+    Attributes:
+        checks: of what it stands on, in order: the engine, the image, the data, the port, ...
+        space: bytes that are free in each place where it keeps something.
+        leftovers: what killed runs left behind there, each with the command that removes it; nobody uses it when no
+            run is at work.
+
+    """
+
+    checks: tuple[Check, ...]
+    space: Mapping[str, int]
+    leftovers: Mapping[str, str]
 
 
 class Server(Protocol):
@@ -118,6 +136,9 @@ class Server(Protocol):
 
         It is run by psql under the run's lock, so nobody else's files are in use; see `psql.driver`.
         """
+
+    def examine(self) -> Examination:
+        """Look at everything that it stands on. Starts, creates and changes nothing; a fault is a check, no error."""
 
     def stop(self) -> bool:
         """Stop it and keep its data; False when it was not running."""

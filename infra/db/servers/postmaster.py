@@ -6,6 +6,7 @@ process must be a PostgreSQL, and either name this folder or have been started w
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from dataclasses import dataclass
@@ -105,6 +106,15 @@ def port_in_the_way(port: int) -> OSError | None:
         except OSError as error:
             return error
     return None
+
+
+def listener(port: int) -> str:
+    """Return the program that listens on a port of this machine, as far as this account may know it; else nothing."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for each in psutil.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid:
+                return f"the program {psutil.Process(each.pid).name()} (process {each.pid})"
+    return ""
 
 
 def holder(port: int) -> str:
