@@ -203,7 +203,11 @@ class Console:
         width = self._terminal(self._out).width if self._out.isatty() else 0
         lines = text.split("\n")
         if width > 2 * indent:
-            lines = [part for line in lines for part in textwrap.wrap(line, width - indent, break_long_words=False)]
+            lines = [
+                part
+                for line in lines
+                for part in textwrap.wrap(line, width - indent, break_long_words=False, break_on_hyphens=False)
+            ]
         return [f"{' ' * indent}{line}" for line in lines]
 
     def diagnosis(self, kind: str | None, checks: Sequence[Check], code: int) -> None:

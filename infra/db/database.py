@@ -438,7 +438,16 @@ def connect(server: Server, settings: Settings, address: Address) -> Database:
         database = Database(settings, address)
     except psycopg.OperationalError as error:
         raise server.explain(refusals.words(str(error), settings, address)) from None
-    server.verify(database.facts().identity)
+    return _verified(server, database, database.facts().identity)
+
+
+def _verified(server: Server, database: Database, identity: Identity) -> Database:
+    """Return the connection, or close it when somebody else answered."""
+    try:
+        server.verify(identity)
+    except errors.ServerError:
+        database.close()
+        raise
     return database
 
 
@@ -468,8 +477,7 @@ def wait_until_ready(server: Server, settings: Settings, address: Address, tell:
             database = Database(settings, address)
             identity = database.facts().identity
             if seen in ("", identity.started_at):
-                server.verify(identity)
-                return database
+                return _verified(server, database, identity)
             seen = identity.started_at
             database.close()
         except (psycopg.OperationalError, errors.ServerLost) as error:

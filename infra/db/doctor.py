@@ -6,6 +6,7 @@ before is skipped and says so. The functions below it judge; each takes facts an
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import re
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from infra.db.check import Check
-    from infra.db.database import Database
+    from infra.db.database import Database, Facts
     from infra.db.history import History
     from infra.db.migration import Migration
-    from infra.db.servers import Examination, Server
+    from infra.db.servers import Address, Examination, Server
     from infra.db.settings import Settings
 
 OLD = 24 * 3600  # seconds; a file of a run that has not been written to for that long belongs to no run any more
@@ -110,8 +111,11 @@ class Doctor:
         self._settings: Settings | None = None
         self._server: Server | None = None
         self._examination: Examination | None = None
+        self._address: Address | None = None
         self._database: Database | None = None
-        self._stranger: errors.WrongServer | None = None
+        self._facts: Facts | None = None
+        self._details: Details | None = None
+        self._refusal: errors.ToolError | None = None
         self._files: tuple[Migration, ...] | None = None
         self._history: History | None = None
 
@@ -163,8 +167,17 @@ class Doctor:
         else:
             self.kind = self._server.kind
             yield check.ok("server", chosen(settings, self._server.kind))
+            self._connect(settings, self._server)  # first, because who answers decides which programs will do
             self._examination = self._server.examine()
             yield from self._examination.checks
+
+    def _connect(self, settings: Settings, server: Server) -> None:
+        try:
+            self._address = server.address()
+            if self._address:
+                self._database = database.connect(server, settings, self._address)
+        except errors.ToolError as error:
+            self._refusal = error
 
     def _database_checks(self, settings: Settings) -> Iterator[Check]:
         looks = {"connection": lambda: self._connection_check(settings), "identity": self._identity_check}
@@ -177,50 +190,41 @@ class Doctor:
             yield from self._inside_checks(settings, self._database)
 
     def _connection_check(self, settings: Settings) -> Check:
-        """Connect, unless what was found before is the reason why that cannot be."""
-        if self._server is None:
-            return check.skipped("connection", "there is no server to ask")
-        found = check.see(self._examination.checks if self._examination else (), but=check.Verdict.WARNING)
-        try:
-            address = self._server.address()
-        except errors.ToolError:
-            if not found:
-                raise
-            address = None
-        if address is None:
-            return check.skipped("connection", found or "the server is not running")
-        place = f"{address.host}:{address.port}"
-        try:
-            self._database = database.connect(self._server, settings, address)
-        except errors.WrongServer as error:
-            self._stranger = error
+        """Say how the connection went, unless another check has said already why it cannot be."""
+        examined = self._examination.checks if self._examination else ()
+        refusal, place = self._refusal, f"{self._address.host}:{self._address.port}" if self._address else ""
+        if self._database:
+            tls = ", with TLS" if self._database.connection.pgconn.ssl_in_use else ""
+            return check.ok("connection", f"{settings.user} to {settings.name} on {place}{tls}")
+        if refusal is None:
+            why = check.see(examined, but=check.Verdict.WARNING) or "the server is not running"
+            return check.skipped("connection", why if self._server else "there is no server to ask")
+        if isinstance(refusal, errors.WrongServer):
             return check.ok("connection", f"{place} answers")
-        except errors.DatabaseMissing as error:
-            if self._server.kind != "embedded":  # which makes it when it is needed
-                raise
-            return check.warning("connection", error.what, "invoke db.up")
-        tls = ", with TLS" if self._database.connection.pgconn.ssl_in_use else ""
-        return check.ok("connection", f"{settings.user} to {settings.name} on {place}{tls}")
+        if said := [each for each in examined if refusal.what in each.found]:
+            return check.skipped("connection", f"see {said[0].name}")
+        if isinstance(refusal, errors.DatabaseMissing) and self.kind == "embedded":  # made when it is needed
+            return check.warning("connection", refusal.what, "invoke db.up")
+        raise refusal
 
     def _identity_check(self) -> Check:
-        if self._stranger or self._database is None or self._server is None:
-            raise self._stranger or errors.ServerLost("it did not answer")
+        if self._database is None or self._server is None:
+            raise self._refusal or errors.ServerLost("it did not answer")
         since = self._database.facts().identity.started_at.partition(".")[0]
         return check.ok("identity", f"{self._server.place()}, running since {since} UTC")
 
     def _inside_checks(self, settings: Settings, connected: Database) -> Iterator[Check]:
-        facts = connected.facts()
-        refused = {type(error): error for error in database.unfit(facts, settings)}
-        if too_old := refused.get(errors.ServerTooOld):
-            yield check.failed("version", too_old)
+        asked = check.of("version", lambda: self._version_check(settings, connected))
+        yield asked
+        if self._facts is None or self._details is None:
             yield from (check.skipped(name, "see version") for name in DATABASE[1:])
             return
+        facts, details = self._facts, self._details
+        refused = {type(error): error for error in database.unfit(facts, settings)}
 
         def unless(kind: type[errors.ServerError], name: str, fine: str) -> Check:
             return check.failed(name, refused[kind]) if kind in refused else check.ok(name, fine)
 
-        details = Details(*connected.rows(DETAILS)[0])
-        yield check.ok("version", f"PostgreSQL {details.version}")
         yield pgvector(details)
         yield rights(settings, details, refused.get(errors.NoRight))
         yield unless(errors.WrongEncoding, "encoding", facts.encoding)
@@ -228,6 +232,15 @@ class Doctor:
         yield unless(errors.ReadOnlyServer, "changes", "the server takes them")
         yield unless(errors.PoolerInBetween, "pooler", "none in between")
         yield check.of("history", lambda: self._history_check(connected))
+
+    def _version_check(self, settings: Settings, connected: Database) -> Check:
+        """Ask everything about the server, unless it is older than the questions."""
+        facts = connected.facts()
+        for error in database.unfit(facts, settings):
+            if isinstance(error, errors.ServerTooOld):
+                raise error
+        self._facts, self._details = facts, Details(*connected.rows(DETAILS)[0])
+        return check.ok("version", f"PostgreSQL {self._details.version}")
 
     def _history_check(self, connected: Database) -> Check:
         self._history = connected.history()
@@ -303,8 +316,9 @@ def _left_here(settings: Settings, *, before: float) -> Iterator[tuple[str, str]
     temporary = Path(tempfile.gettempdir())
     for folder, pattern in ((temporary, "invoke-migrate-*"), (settings.backup_dir, ".*.partial")):
         for found in sorted(folder.glob(pattern)):
-            if found.lstat().st_mtime < before:
-                yield settings.shown(found), removal(folder, pattern)
+            with contextlib.suppress(FileNotFoundError):  # its run has just ended
+                if found.lstat().st_mtime < before:
+                    yield settings.shown(found), removal(folder, pattern)
 
 
 # --- judging ---
@@ -454,8 +468,11 @@ def line_ends(folder: Path, shown: str) -> Check:
 
 
 def _has_crlf(path: Path) -> bool:
-    with path.open("rb") as file:
-        return any(line.endswith(b"\r\n") for line in file)
+    try:
+        with path.open("rb") as file:
+            return any(line.endswith(b"\r\n") for line in file)
+    except OSError:  # reading the files says so
+        return False
 
 
 def _keeps_lf(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -51,8 +52,10 @@ def inside(said: str) -> Inside:
 
 def free(folder: Path) -> int:
     """Return the bytes that are free where a folder is or will be."""
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    return shutil.disk_usage(there).free
+    for each in (folder, *folder.parents):
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(each).free
+    return 0
 
 
 def engine(version: Mapping[str, Any]) -> Check:
