@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import subprocess
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_git_has_to_keep_lf_where_there_is_git(tmp_path: Path, attributes: str |
     folder = tmp_path / "infra" / "migrations"
     folder.mkdir(parents=True)
     if git:
-        (tmp_path / ".git").mkdir()
+        subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     if attributes is not None:
         (tmp_path / ".gitattributes").write_text(attributes)
     assert doctor.line_ends(folder, "m").verdict == ("ok" if keeps else "warning")

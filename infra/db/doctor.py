@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import check, database, errors, migration, plan, psql
+from infra.db import check, database, errors, git, migration, plan, psql, scratch
 from infra.db.servers import health
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 OLD = 24 * 3600  # seconds; a file of a run that has not been written to for that long belongs to no run any more
 LITTLE, TOO_LITTLE = 1 << 30, 100 << 20  # bytes of free space
 OLDEST_PGVECTOR = (0, 7)  # the first that has halfvec
-KEEPS_LF = re.compile(r"^\s*\*(\.sql)?\s.*\beol=lf\b", re.MULTILINE)
 UPDATE = 'invoke db.shell --command "ALTER EXTENSION vector UPDATE"'
 SHOWN_FILES = 5
 SERVER = ("connection", "identity")
@@ -282,6 +281,8 @@ class Doctor:
 
     def _leftovers_check(self, settings: Settings) -> Check:
         left = dict(_left_here(settings, before=time.time() - OLD))
+        if self._database:
+            left |= {f"the database {each.name}": each.removal for each in scratch.leftovers(self._database)}
         is_idle = self._database is None or not self._database.rows(RUNS)[0][0]
         if self._examination and is_idle:
             left |= self._examination.leftovers
@@ -476,14 +477,9 @@ def _has_crlf(path: Path) -> bool:
 
 
 def _keeps_lf(folder: Path) -> bool:
-    """Tell whether a .gitattributes between the folder and the top of its checkout keeps LF, where Git is."""
-    for place in (folder, *folder.parents):
-        attributes = place / ".gitattributes"
-        if attributes.is_file() and KEEPS_LF.search(attributes.read_text(encoding="utf-8", errors="replace")):
-            return True
-        if (place / ".git").exists():
-            return False
-    return True
+    """Ask Git by which rule it would check a file out; where there is no Git, none is needed."""
+    said = git.git(folder, "check-attr", "eol", "--", "001.sql")
+    return said is None or said.strip().endswith(": lf")
 
 
 def disk_space(free: Mapping[str, int]) -> Check:

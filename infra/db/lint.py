@@ -56,13 +56,13 @@ def refuse_what_cannot_work(steps: Sequence[Migration], folder: str) -> None:
         CannotWork: with file and line of each finding.
 
     """
-    checked = {step.path.name: step for step in steps if step.directives.transaction and step.text.sql}
+    checked = {step.file_name: step for step in steps if step.directives.transaction and step.text.sql}
     if not checked:
         return
     with tempfile.TemporaryDirectory(prefix="migrate-lint-") as name:
         here = Path(name)
         for step in checked.values():
-            (here / step.path.name).write_text(_for_squawk(step.text.sql or ""), encoding="utf-8", newline="\n")
+            (here / step.file_name).write_text(_for_squawk(step.text.sql or ""), encoding="utf-8", newline="\n")
         findings = _squawk(here, sorted(checked))
     if findings:
         raise CannotWork([(f"{folder}/{file}:{line}", rule == CONCURRENTLY) for file, line, rule in findings])

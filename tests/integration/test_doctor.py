@@ -14,11 +14,12 @@ import sys
 import tarfile
 import time
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.db import database, psql, session, settings
+from infra.db import database, psql, scratch, session, settings
 from infra.db.check import Check, Verdict
 from infra.db.console import Console
 from infra.db.doctor import DATABASE, Doctor
@@ -646,6 +647,21 @@ def test_what_killed_runs_left_in_the_container_is_found_when_no_run_is_at_work(
     assert docker == "docker"
     assert made.exec_run(argv).exit_code == 0
     assert examine(project).bad() == {}
+
+
+def test_a_throw_away_database_of_a_killed_run_is_found_and_its_mend_removes_it(
+    external: Project, examine: Callable[..., Examined]
+) -> None:
+    name = scratch.new_name(external.settings["DB_NAME"], datetime.now(UTC))
+    external.do(f'CREATE DATABASE "{name}"')
+    external.do(f"COMMENT ON DATABASE \"{name}\" IS '{scratch.COMMENT}migrate-verify of x'")
+    found = examine(external)
+    assert (found.code, found.bad()) == (0, {"leftovers": "warning"})
+    assert f"  the database {name}" in found.checks["leftovers"].found
+    words = shlex.split(found.checks["leftovers"].mend)
+    assert words[:3] == ["invoke", "db.shell", "--command"]
+    external.do(words[3])
+    assert examine(external).bad() == {}
 
 
 def test_what_a_killed_first_start_left_beside_the_embedded_server_is_found(
