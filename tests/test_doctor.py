@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from infra.db import check, doctor, errors, settings
 from infra.db.check import Verdict
 from infra.db.doctor import Details, Doctor
 from infra.db.servers import health
+from infra.db.servers.external import External
 from tests.project import TOP
 
 if TYPE_CHECKING:
@@ -295,7 +297,7 @@ def absent(name: str) -> Callable[[], settings.Settings]:
 def test_a_package_that_the_tasks_themselves_lack_is_a_fault_and_not_the_end(tmp_path: Path) -> None:
     found = {each.name: each for each in Doctor(tmp_path, absent("dotenv"), no_server).checks()}
     assert found["settings"].found == "The Python package dotenv is not installed."
-    assert found["settings"].mend == "python -m pip install -e ."
+    assert (found["settings"].mend, found["settings"].exit_code) == ("python -m pip install -e .", 2)
     assert found["Python"].found == "not checked: there is no pyproject.toml to read"
     assert {each.verdict for each in found.values()} == {Verdict.FAULT, Verdict.SKIPPED}
 
@@ -312,3 +314,13 @@ def test_a_package_that_the_server_lacks_is_a_fault_and_the_files_are_still_read
     assert found["connection"].found == "not checked: there is no server to ask"
     assert found["files"].found == "There is no folder infra/migrations."
     assert found["disk space"].verdict == Verdict.OK
+
+
+def test_a_missing_driver_is_a_fault_of_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read() -> settings.Settings:
+        return settings.read({"DB_SERVER": "external"}, root=tmp_path, dotenv={})
+
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    found = {each.name: each for each in Doctor(tmp_path, read, External).checks()}
+    assert found["connection"].found == "The Python package psycopg is not installed."
+    assert found["history"].found == "not checked: see connection"

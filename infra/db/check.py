@@ -6,12 +6,10 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.db.errors import ServerError, ToolError
+from infra.db.errors import PackageMissing, ServerError, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-INSTALL = "python -m pip install -e ."
 
 
 class Verdict(enum.StrEnum):
@@ -69,11 +67,6 @@ def failed(name: str, error: ToolError) -> Check:
     return fault(name, found, error.next, exit_code=error.exit_code)
 
 
-def missing(name: str, error: ModuleNotFoundError) -> Check:
-    """Return the check that a package which is not there stands for."""
-    return fault(name, f"The Python package {error.name} is not installed.", INSTALL)
-
-
 def of(name: str, look: Callable[[], Check]) -> Check:
     """Do a check; a failure of ours, or a package that is not there, is what it found."""
     try:
@@ -81,7 +74,7 @@ def of(name: str, look: Callable[[], Check]) -> Check:
     except ToolError as error:
         return failed(name, error)
     except ModuleNotFoundError as error:
-        return missing(name, error)
+        return failed(name, PackageMissing(error.name or "?"))
 
 
 def each(looks: Mapping[str, Callable[[], Check]], *, why: str = "") -> Iterator[Check]:

@@ -6,6 +6,7 @@ Rich draws where there is a terminal; into a file or a pipe go plain lines, and 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import sys
 import textwrap
@@ -222,7 +223,7 @@ class Console:
 
     def _lines(self, text: str, indent: int) -> list[str]:
         """Return the lines of a text, indented; on a terminal they are wrapped between words."""
-        width = self._terminal(self._out).width if self._out.isatty() else 0
+        width = self._terminal(self._out).width if _draws(self._out) else 0
         lines = text.split("\n")
         if width > 2 * indent:
             lines = [
@@ -328,7 +329,7 @@ class Console:
 
     def _write(self, stream: TextIO, text: str, style: str = "", *, wrap: bool = False) -> None:
         """Write lines; prose is wrapped between words, while what may be copied is left to the terminal."""
-        if not stream.isatty():
+        if not _draws(stream):
             # A reader that has gone away (`| head`) must not stop a run in the middle.
             with contextlib.suppress(BrokenPipeError):
                 stream.write(text + "\n")
@@ -344,6 +345,11 @@ class Console:
         if self._rich is None or self._rich.file is not stream:
             self._rich = Terminal(file=stream, highlight=False)
         return self._rich
+
+
+def _draws(stream: TextIO) -> bool:
+    """Tell whether Rich can draw there; the doctor has to speak where Rich is not installed, too."""
+    return stream.isatty() and importlib.util.find_spec("rich") is not None
 
 
 def _encodes(stream: TextIO, text: str) -> bool:

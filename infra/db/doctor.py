@@ -162,7 +162,7 @@ class Doctor:
             yield check.ok("server", chosen(settings, settings.server))
             yield check.failed("Docker endpoint", error)
         except ModuleNotFoundError as error:
-            yield check.missing("server", error)
+            yield check.failed("server", errors.PackageMissing(error.name or "?"))
         else:
             self.kind = self._server.kind
             yield check.ok("server", chosen(settings, self._server.kind))
@@ -177,6 +177,8 @@ class Doctor:
                 self._database = database.connect(server, settings, self._address)
         except errors.ToolError as error:
             self._refusal = error
+        except ModuleNotFoundError as error:
+            self._refusal = errors.PackageMissing(error.name or "?")
 
     def _database_checks(self, settings: Settings) -> Iterator[Check]:
         looks = {"connection": lambda: self._connection_check(settings), "identity": self._identity_check}
@@ -334,7 +336,7 @@ def python(has: str, needs: str) -> Check:
     return check.fault(
         "Python",
         f"This is Python {has} ({sys.executable}); the tasks need {needs}.",
-        f"Install a newer one (https://www.python.org/downloads), and with it:  {check.INSTALL}",
+        f"Install a newer one (https://www.python.org/downloads), and with it:  {errors.PackageMissing.MEND}",
         exit_code=errors.UsageError.exit_code,
     )
 
@@ -356,7 +358,9 @@ def packages(needs: Sequence[str], installed: Callable[[str], str | None]) -> Ch
         if has is None or not each.specifier.contains(has, prereleases=True):
             bad.append(f"{each.name} {each.specifier} is needed, and {has or 'none'} is installed.")
     if bad:
-        return check.fault("packages", "\n".join(bad), check.INSTALL, exit_code=errors.UsageError.exit_code)
+        return check.fault(
+            "packages", "\n".join(bad), errors.PackageMissing.MEND, exit_code=errors.UsageError.exit_code
+        )
     return check.ok("packages", f"{len(wanted)}, as pyproject.toml asks for them")
 
 

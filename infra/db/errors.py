@@ -4,7 +4,8 @@
     |       NotRecorded
     |-- UsageError             2    settings, arguments or files that make no sense
     |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, NothingToSquash, ComposeFileError,
-    |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
+    |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8,
+    |       PackageMissing
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
     |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, InsideSquash, CannotUndo, HistoryMoved,
@@ -1500,6 +1501,18 @@ class NoReadme(UsageError):
             f"There is no {file} to write the tables' description into.",
             consequence="Nothing was changed.",
             next="Create it with the two lines  <!-- db.docs:begin -->  and  <!-- db.docs:end -->",
+        )
+
+
+class PackageMissing(UsageError):
+    """A package that the tasks are made with is not installed."""
+
+    MEND = "python -m pip install -e ."
+
+    def __init__(self, name: str) -> None:
+        """Say which."""
+        super().__init__(
+            f"The Python package {name} is not installed.", consequence="Nothing was changed.", next=self.MEND
         )
 
 
