@@ -277,7 +277,7 @@ def test_a_container_that_has_died_is_left_to_its_log(state: dict[str, Any]) -> 
 
 
 def test_what_a_container_says_of_its_inside_is_read_line_by_line() -> None:
-    said = "data 17\ndata 18\ndata 18\nfree /var/lib/postgresql 10 4096\nfree /tmp \nleft /tmp/invoke-migrate-a b\n"
+    said = "data 17\ndata 18\ndata 18\nfree /var/lib/postgresql 10 4096\nfree /tmp \n/tmp/invoke-migrate-a b\n"
     found = health.inside(said)
     assert found == health.Inside(("17", "18"), {"/var/lib/postgresql": 40960}, ("/tmp/invoke-migrate-a b",))
     assert health.inside("sh: stat: not found\n") == health.Inside()

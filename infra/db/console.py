@@ -218,7 +218,7 @@ class Console:
         lines[0] = f"{signs[found.verdict]:<{margin}}{found.name:<{NAMES}}  {lines[0].lstrip()}"
         self.say("\n".join(lines), VERDICTS[found.verdict])
         if found.mend:
-            first, *others = found.mend.split("\n")
+            first, *others = textwrap.dedent(found.mend).split("\n")
             self.say("\n".join((f"    Mend: {first}", *(f"          {other}" for other in others))))
 
     def _lines(self, text: str, indent: int) -> list[str]:
@@ -259,7 +259,7 @@ class Console:
             f"{len(checks)} checks: {', '.join(words)}{ending}.", f"bold {VERDICTS[worst]}".replace("bold bold", "bold")
         )
         if first := next((each for each in checks if each.verdict is worst and each.mend), None):
-            self.say("\n      ".join(f"Next: {first.mend}".split("\n")), "bold")
+            self.say("\n      ".join(f"Next: {textwrap.dedent(first.mend)}".split("\n")), "bold")
         if self._as_json:
             self._json({"server": kind, "checks": [check_object(each) for each in checks]})
 

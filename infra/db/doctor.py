@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import check, database, errors, git, migration, plan, psql, scratch
+from infra.db import check, database, errors, git, migration, plan, scratch
 from infra.db.servers import health
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from infra.db.servers import Address, Examination, Server
     from infra.db.settings import Settings
 
+TEMPORARY = ("invoke-migrate-*", "invoke-restore-*", "migrate-lint-*")
 OLD = 24 * 3600  # seconds; a file of a run that has not been written to for that long belongs to no run any more
 LITTLE, TOO_LITTLE = 1 << 30, 100 << 20  # bytes of free space
 OLDEST_PGVECTOR = (0, 7)  # the first that has halfvec
@@ -52,11 +53,6 @@ SELECT current_setting('server_version'),
        coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', d.datcollate),
        d.datcollversion, pg_database_collation_actual_version(d.oid)
   FROM pg_database d, pg_roles r WHERE d.datname = current_database() AND r.rolname = current_user
-"""
-# On the whole server, because its databases share the place where runs keep their files.
-RUNS = f"""
-SELECT count(*) FROM pg_locks
- WHERE locktype = 'advisory' AND granted AND classid = {psql.LOCK[0]} AND objid = {psql.LOCK[1]} AND objsubid = 2
 """
 
 
@@ -285,8 +281,7 @@ class Doctor:
         left = dict(_left_here(settings, before=time.time() - OLD))
         if self._database:
             left |= {f"the database {each.name}": each.removal for each in scratch.leftovers(self._database)}
-        is_idle = self._database is None or not self._database.rows(RUNS)[0][0]
-        if self._examination and is_idle:
+        if self._examination:
             left |= self._examination.leftovers
         return leftovers(left)
 
@@ -317,7 +312,7 @@ def _left_here(settings: Settings, *, before: float) -> Iterator[tuple[str, str]
 
     """
     temporary = Path(tempfile.gettempdir())
-    for folder, pattern in ((temporary, "invoke-migrate-*"), (settings.backup_dir, ".*.partial")):
+    for folder, pattern in (*((temporary, each) for each in TEMPORARY), (settings.backup_dir, ".*.partial")):
         for found in sorted(folder.glob(pattern)):
             with contextlib.suppress(FileNotFoundError):  # its run has just ended
                 if found.lstat().st_mtime < before:
@@ -469,7 +464,7 @@ def line_ends(folder: Path, shown: str) -> Check:
         mend = "Add the line  *.sql text eol=lf  to .gitattributes, then:  git add --renormalize ."
         found = "No .gitattributes keeps *.sql at LF, so that Git on Windows may check the files out with CRLF."
         bad.append(check.warning("line ends", found, mend))
-    return check.worst("line ends", bad, "LF everywhere, in Git too")
+    return check.worst("line ends", bad, "LF everywhere")
 
 
 def _has_crlf(path: Path) -> bool:

@@ -626,7 +626,7 @@ def test_what_killed_runs_left_on_this_machine_is_found_after_a_day_and_its_mend
     assert all(path.exists() for path in new)
 
 
-def test_what_killed_runs_left_in_the_container_is_found_when_no_run_is_at_work(
+def test_what_killed_runs_left_in_the_container_is_found_after_a_day_and_its_mend_removes_it(
     docker_project: Project,
     fresh: Callable[[Project], Project],
     docker_client: DockerClient,
@@ -634,19 +634,23 @@ def test_what_killed_runs_left_in_the_container_is_found_when_no_run_is_at_work(
 ) -> None:
     project = fresh(docker_project)
     made = docker_client.containers.get(f"{project.settings['COMPOSE_PROJECT_NAME']}-postgres-1")
-    assert made.exec_run(["mkdir", "/tmp/invoke-migrate-left"]).exit_code == 0
-    with project.connect() as other:
-        other.execute("SELECT pg_advisory_lock(%s, %s)", psql.LOCK)
-        found = examine(project)
-        assert found.bad() == {}
-        assert found.checks["drift"].found.endswith("a run is at work")
-    found = examine(project)
-    assert found.bad() == {"leftovers": "warning"}
-    assert f"/tmp/invoke-migrate-left in container {made.name}" in found.checks["leftovers"].found
-    docker, _, _, *argv = shlex.split(found.checks["leftovers"].mend)
-    assert docker == "docker"
-    assert made.exec_run(argv).exit_code == 0
+    assert made.exec_run(["mkdir", "/tmp/invoke-migrate-old", "/tmp/invoke-migrate-new"]).exit_code == 0
     assert examine(project).bad() == {}
+    assert made.exec_run(["touch", "-d", "25 hours ago", "/tmp/invoke-migrate-old"]).exit_code == 0
+    found = examine(project)
+    assert (found.code, found.bad()) == (0, {"leftovers": "warning"})
+    assert f"/tmp/invoke-migrate-old in container {made.name}" in found.checks["leftovers"].found
+    docker, exec_, name, *argv = shlex.split(found.checks["leftovers"].mend)
+    assert (docker, exec_, name) == ("docker", "exec", made.name)
+    assert made.exec_run(argv).exit_code == 0
+    assert made.exec_run(["ls", "/tmp"]).output == b"invoke-migrate-new\n"
+    assert made.exec_run(["rm", "-r", "/tmp/invoke-migrate-new"]).exit_code == 0
+
+
+def test_a_run_that_is_at_work_is_said(external: Project, examine: Callable[..., Examined]) -> None:
+    with external.connect() as other:
+        other.execute("SELECT pg_advisory_lock(%s, %s)", psql.LOCK)
+        assert examine(external).checks["drift"].found == "none; a run is at work"
 
 
 def test_a_throw_away_database_of_a_killed_run_is_found_and_its_mend_removes_it(

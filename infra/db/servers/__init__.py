@@ -61,8 +61,7 @@ class Examination:
     Attributes:
         checks: of what it stands on, in order: the engine, the image, the data, the port, ...
         space: bytes that are free in each place where it keeps something.
-        leftovers: what killed runs left behind there, each with the command that removes it; nobody uses it when no
-            run is at work.
+        leftovers: what killed runs left behind there, each with the command that removes it.
 
     """
 

@@ -389,7 +389,8 @@ class Container:
             "port": self._port_check,
         }
         checks += check.each(looks, why=why)
-        mend = f'docker exec {self._name} sh -c "rm -rf /tmp/invoke-migrate-*"'
+        find = "find /tmp -maxdepth 1 -name 'invoke-*' -mtime +0 -exec rm -rf {} +"
+        mend = f'docker exec {self._name} sh -c "{find}"'
         space = {f"{place} in the container": count for place, count in inside.space.items()}
         return Examination(tuple(checks), space, {f"{each} in container {self._name}": mend for each in inside.left})
 

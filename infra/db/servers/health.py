@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LOOK = """\
 cd "$1" && for f in PG_VERSION data/PG_VERSION */docker/PG_VERSION; do [ -f "$f" ] && echo "data $(cat "$f")"; done
 for p in "$1" /tmp; do echo "free $p $(stat -f -c '%a %S' "$p")"; done
-for d in /tmp/invoke-migrate-*; do [ -d "$d" ] && echo "left $d"; done
+find /tmp -maxdepth 1 -name 'invoke-*' -mtime +0
 exit 0
 """
 KILLED = 128  # exit codes above it are signals: a stop, a kill, a machine that was switched off
@@ -33,7 +33,7 @@ class Inside:
     Attributes:
         majors: PostgreSQL's major version of each data folder.
         space: bytes that are free in each place.
-        left: folders of runs, all of them left behind when no run is at work.
+        left: folders of runs that are more than a day old, and so in nobody's use.
 
     """
 
@@ -47,7 +47,7 @@ def inside(said: str) -> Inside:
     majors = re.findall(r"^data (\d+)$", said, re.MULTILINE)
     free = re.findall(r"^free (\S+) (\d+) (\d+)$", said, re.MULTILINE)
     space = {place: int(blocks) * int(size) for place, blocks, size in free}
-    return Inside(tuple(dict.fromkeys(majors)), space, tuple(re.findall(r"^left (.+)$", said, re.MULTILINE)))
+    return Inside(tuple(dict.fromkeys(majors)), space, tuple(re.findall(r"^/tmp/invoke-.+$", said, re.MULTILINE)))
 
 
 def free(folder: Path) -> int:
