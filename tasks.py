@@ -88,7 +88,7 @@ def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> Non
 
 
 @task(help={"to": "The last version to be part of the one file."})
-def migrate_squash(_: Context, to: str) -> None:
+def migrate_squash(_: Context, to: str = "") -> None:
     """Put one file in the place of all up to a version, for databases that are made from now on."""
     with _session() as session:
         file, count = session.squash(to)
@@ -136,13 +136,25 @@ def migrate_resolve(_: Context, version: str, applied: bool = False, pending: bo
         session.console.done(f"{entry.label} is {now}.", ("invoke migrate-status", "see every file and its state"))
 
 
-@task(help={"to": "The last version that the database already has (default: all files)."})
-def migrate_baseline(_: Context, to: str = "") -> None:
+@task(
+    help={
+        "to": "The last version that the database already has (default: all files).",
+        "anyway": "Record them although the database is not what the files would make; the difference is shown.",
+    }
+)
+def migrate_baseline(_: Context, to: str = "", anyway: bool = False) -> None:
     """Adopt a database that already has the tables: record files as applied without running them."""
     with _session() as session:
-        files = session.adopt(to or None)
+        files = session.adopt(to or None, anyway=anyway)
         names = ", ".join(file.label for file in files) or "nothing new"
         session.console.done(f"Recorded as applied, without running: {names}.", ("invoke migrate", "go on from here"))
+
+
+@task(help={"all": "Look at all files, not only at the pending ones.", "json": JSON})
+def migrate_lint(_: Context, all: bool = False, json: bool = False) -> None:  # noqa: A002 - the flag's name
+    """Lint pending files for unsafe DDL; exits with 4 on an error-level finding."""
+    with _session(as_json=json) as session:
+        session.lint(every=all)
 
 
 @task
@@ -174,6 +186,41 @@ def wait(_: Context, timeout: str = "") -> None:
     with _session({"DB_WAIT_TIMEOUT": timeout} if timeout else {}) as session:
         session.when_ready()
         session.console.done(f"Ready: {session.where}.")
+
+
+@task(
+    help={
+        "follow": "Go on with what is added, until Ctrl-C or until the server stops.",
+        "tail": "Only the last N lines (default: all).",
+    }
+)
+def logs(_: Context, follow: bool = False, tail: str = "") -> None:
+    """Show the server's log; starts nothing."""
+    with _session() as session:
+        code = session.logs(follow=follow, tail=tail)
+    _end(code)
+
+
+@task(help={"command": "Run this one command instead, SQL or like '\\dt'."})
+def shell(_: Context, command: str = "") -> None:
+    """Open psql on the database; input that is piped in is run instead."""
+    with _session() as session:
+        code = session.shell(command)
+    _end(code)
+
+
+@task(help={"json": JSON})
+def tables(_: Context, json: bool = False) -> None:
+    """List the tables with their sizes and comments."""
+    with _session(as_json=json) as session:
+        session.tables(as_json=json)
+
+
+@task(positional=["table"], help={"table": "Its name, like faces or public.faces.", "json": JSON})
+def describe(_: Context, table: str, json: bool = False) -> None:
+    """Show a table: columns, indexes, keys, checks, triggers, policies."""
+    with _session(as_json=json) as session:
+        session.describe(table, as_json=json)
 
 
 @task(help={"password": "Show the password too."})
@@ -238,6 +285,12 @@ def _boundary(*, as_json: bool = False, only_result: bool = False) -> Iterator[C
         raise Exit(code=1) from None
 
 
+def _end(code: int) -> None:
+    """End with a program's exit code; after success, further tasks on the same line follow."""
+    if code:
+        raise Exit(code=code)
+
+
 def _settings(override: Mapping[str, str]) -> Settings:
     from dotenv import dotenv_values  # noqa: PLC0415
 
@@ -261,5 +314,6 @@ ns = Collection(
     migrate_squash,
     migrate_resolve,
     migrate_baseline,
+    migrate_lint,
 )
-ns.add_collection(Collection("db", up, down, wait, url, doctor, docs))
+ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, doctor, docs))

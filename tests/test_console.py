@@ -16,7 +16,7 @@ from infra.db.plan import Entry, Status
 from tests.values import NOON, migration, row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 A, B = migration("001_a"), migration("002_build_the_index", transaction=False)
 WHEN = f"{NOON.astimezone():%Y-%m-%d %H:%M}"
@@ -44,6 +44,23 @@ EVENTS: list[migrator.Event] = [
     migrator.Doing(B, "80 % of blocks"),
     migrator.Finished(B, 61_250),
 ]
+TRIED_TWICE: list[migrator.Event] = [
+    migrator.Started(A),
+    migrator.Slow(A, 3, 5.0, "LOCK TABLE t"),
+    migrator.Retrying(A, (), attempt=1, pause=0.5),
+    migrator.Started(A),
+    migrator.Slow(A, 3, 1.04, "LOCK TABLE t"),
+    migrator.Slow(A, None, 61.26, "COMMIT;"),
+]
+
+
+def show_slow(console: Console) -> None:
+    console.slow("sql")
+    for event in TRIED_TWICE:
+        console.event(event)
+    console.slow("sql")
+
+
 ENTRIES = [
     Entry(Status.APPLIED, A, row("001_a")),
     Entry(Status.BASELINE, B, row("002_build_the_index", "baseline", duration_ms=None)),
@@ -75,6 +92,14 @@ PLAIN: list[Any] = [
         id="events of a run, only what is new",
     ),
     pytest.param(
+        show_slow,
+        "  001_a could not get a table lock and was rolled back; try 2 follows in 0.5 s\n"
+        "Slow statements:\n"
+        "     1.0 s  sql/001_a.sql:3  LOCK TABLE t\n"
+        "    61.3 s  sql/001_a.sql  COMMIT;\n",
+        id="slow statements of the last try, at the end",
+    ),
+    pytest.param(
         lambda console: console.applied([row("001_a"), row("002_b")], 1.26, "mordeaux (here)"),
         "Applied 2 migrations in 1.3 s to mordeaux (here).\n"
         "Next: invoke migrate-status   see every file and its state\n"
@@ -100,6 +125,7 @@ PLAIN: list[Any] = [
         "  003_c                out-of-order\n"
         f"  004_d                missing       {WHEN}  ann  12.3 s\n"
         "  005_e                pending\n"
+        "  Slowest: 004_d, 12.3 s\n"
         "2 of 5 pending.\n"
         "Next: invoke migrate   apply what is pending\n",
         id="status",
@@ -383,3 +409,21 @@ def test_the_doctor_speaks_where_rich_is_not_installed(monkeypatch: pytest.Monke
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     Console().check(CHECKS[0])
     assert terminal.getvalue() == "✓ Python           3.14.0\n"
+
+
+def test_without_a_standard_input_nobody_sits_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as under `<&-` and pythonw
+    assert not Console().at_terminal
+
+
+def test_lines_are_not_wrapped_and_come_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = []
+
+    def lines() -> Iterator[str]:
+        yield "x" * 500
+        seen.append(capsys.readouterr().out)
+        yield "[bold]"
+
+    Console().lines(lines())
+    assert seen == ["x" * 500 + "\n"]
+    assert capsys.readouterr().out == "[bold]\n"

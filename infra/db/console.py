@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
+import shutil
 import sys
 import textwrap
 import traceback
@@ -18,9 +20,10 @@ from infra.db import migrator
 from infra.db.check import Check, Verdict
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
 from infra.db.plan import DONE, Entry, Status
+from infra.db.rules import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import rich.console
     import rich.progress
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from infra.db.history import Applied
     from infra.db.losses import Loss
     from infra.db.migration import Migration
+    from infra.db.review import Finding, Report
 
 STYLES = {
     Status.APPLIED: "green",
@@ -41,6 +45,8 @@ STYLES = {
 }
 VERDICTS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold red", Verdict.SKIPPED: "dim"}
 NAMES = 15  # characters; the longest name of a check
+LONGEST_STATEMENT = 60  # characters of a slow statement that are shown
+LEVELS = {Level.ERROR: "bold red", Level.WARNING: "yellow"}
 
 
 class Console:
@@ -66,6 +72,7 @@ class Console:
         self._doing: rich.progress.TaskID | None = None
         self._label = ""
         self.secret = ""  # the password, once it is known: never to be shown
+        self._slow: list[migrator.Slow] = []
 
     def say(self, text: str, style: str = "") -> None:
         """Write a line."""
@@ -89,6 +96,8 @@ class Console:
                 self.say("\n".join(f"      {line}" for line in text.split("\n")), "dim")
             case migrator.Doing(migration, text):
                 self._update(migration, text)
+            case migrator.Slow():
+                self._slow.append(event)
             case migrator.Waiting(holder):
                 self._end()
                 self.say(f"Another run works on this database; waiting for it {self._more}\n  {holder}", "yellow")
@@ -103,6 +112,7 @@ class Console:
 
     def _begin(self, migration: Migration) -> None:
         self._end()
+        self._slow = [slow for slow in self._slow if slow.migration != migration]  # of a try that was rolled back
         self._label = migration.label
         if self._out.isatty():
             from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
@@ -123,6 +133,15 @@ class Console:
         if self._live:
             self._live.stop()
         self._live = self._doing = None
+
+    def slow(self, folder: str) -> None:
+        """Write which statements of a run took long."""
+        self._end()
+        if self._slow:
+            self.say("Slow statements:", "yellow")
+        for each in self._slow:
+            place = f"{folder}/{each.migration.file_name}" + (f":{each.line}" if each.line else "")
+            self.say(f"  {each.seconds:6.1f} s  {place}  {each.text[:LONGEST_STATEMENT]}".rstrip())
 
     def applied(self, rows: Sequence[Applied], seconds: float, where: str) -> None:
         """Write the summary of a run that went well."""
@@ -201,6 +220,7 @@ class Console:
             when = f"  {row.applied_at.astimezone():%Y-%m-%d %H:%M}  {row.applied_by}" if row else ""
             took = f"  {_milliseconds(row.duration_ms)}" if row and row.duration_ms is not None else ""
             self.say(f"  {entry.label:<{widest}}  {entry.status.value:<12}{when}{took}".rstrip(), STYLES[entry.status])
+        self._slowest(entries)
         if pending:
             self.done(f"{pending} of {len(entries)} pending.", ("invoke migrate", "apply what is pending"))
         elif not entries:
@@ -263,6 +283,32 @@ class Console:
         if self._as_json:
             self._json({"server": kind, "checks": [check_object(each) for each in checks]})
 
+    def _slowest(self, entries: Sequence[Entry]) -> None:
+        times = {entry.label: entry.row.duration_ms for entry in entries if entry.row and entry.row.duration_ms}
+        label = max(times, key=lambda each: times[each], default="")
+        if label and times[label] >= 1000:
+            self.say(f"  Slowest: {label}, {_milliseconds(times[label])}", "dim")
+
+    def findings(self, report: Report, count: int, *, every: bool) -> None:
+        """Write what some files would lock or break, and what they are excused from."""
+        if self._as_json:
+            self._json(report_object(report))
+            return
+        for each in report.findings:
+            self.say(f"{each.file}:{each.line}: {each.level}: {each.rule}", LEVELS[each.level])
+            self.say(f"    {each.message}\n    {each.help}".rstrip())
+        for each in report.allowed:
+            self.say(
+                f"{each.file}:{each.line}: allowed: {each.rule}\n    {each.message}\n    because {each.reason}", "dim"
+            )
+        if report.quiet:
+            self.say(f"Not shown: {report.quiet} on tables that are new or small on this server.", "dim")
+        which = f"{count} {'' if every else 'pending '}file{'' if count == 1 else 's'}"
+        if not report.findings:
+            self.done(f"Nothing to say of {which}.", ("invoke migrate", "apply what is pending"))
+        elif not report.errors:
+            self.done(f"No errors in {which}.", ("invoke migrate", "apply what is pending"))
+
     def pulling(self, done: int, total: int) -> None:
         """Show how much of an image has been pulled (bytes), as a bar on a terminal."""
         if not self._out.isatty():
@@ -298,6 +344,31 @@ class Console:
     def result(self, text: str) -> None:
         """Write the one line that was asked for to standard output."""
         self._write(sys.stdout, text)
+
+    @property
+    def at_terminal(self) -> bool:
+        """Whether somebody types to us."""
+        return sys.stdin is not None and sys.stdin.isatty()
+
+    @property
+    def width(self) -> int:
+        """The terminal's width in characters; 0 where standard output is none."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+    def object(self, value: dict[str, Any]) -> None:
+        """Write the JSON object that was asked for to standard output."""
+        self._json(value)
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Write lines to standard output as they come, until there are no more or nobody reads them (`| head`)."""
+        for line in lines:
+            try:
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+            except OSError:  # EPIPE; EINVAL on Windows
+                # Python would fail once more when it ends and flushes what is left (Python's manual, Note on SIGPIPE).
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return
 
     def error(self, error: ToolError) -> None:
         """Write what happened, where, what follows, and what to type next; always to standard error."""
@@ -397,3 +468,19 @@ def failure_object(error: MigrationFailed) -> dict[str, Any]:
     """Return a failed migration as in the JSON output."""
     names = ("version", "name", "file", "line", "sqlstate", "message", "detail", "hint")
     return {name: getattr(error, name) for name in names}
+
+
+def report_object(report: Report) -> dict[str, Any]:
+    """Return what was found, as in the JSON output."""
+    return {
+        "findings": [finding_object(finding) for finding in report.findings],
+        "allowed": [{**finding_object(finding), "reason": finding.reason} for finding in report.allowed],
+        "errors": report.errors,
+        "warnings": report.warnings,
+    }
+
+
+def finding_object(finding: Finding) -> dict[str, Any]:
+    """Return a finding as in the JSON output."""
+    names = ("version", "name", "file", "line", "rule", "level", "message", "help", "table", "rows")
+    return {name: getattr(finding, name) for name in names}

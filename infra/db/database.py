@@ -92,6 +92,12 @@ SELECT ci.phase, ci.index_relid::regclass::text, ci.relid::regclass::text, ci.bl
   LEFT JOIN pg_stat_progress_copy co USING (pid)
  WHERE a.application_name = %s
 """
+# A parallel worker has its leader's name and statement.
+STATEMENT = """
+SELECT query_start, extract(epoch FROM clock_timestamp() - query_start)::float8, query
+  FROM pg_stat_activity
+ WHERE application_name = %s AND state = 'active' AND leader_pid IS NULL
+"""
 INVALID_INDEXES = """
 SELECT i.indexrelid::regclass::text FROM pg_index i WHERE NOT i.indisvalid ORDER BY 1
 """
@@ -150,6 +156,22 @@ class Backend:
     state: str
     age: float
     query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a session is running.
+
+    Attributes:
+        since: when it began, by the server's clock.
+        age: seconds since then.
+        text: what it says, cut by the server (track_activity_query_size).
+
+    """
+
+    since: datetime
+    age: float
+    text: str
 
 
 class Database:
@@ -337,6 +359,11 @@ class Database:
             if copied:
                 return f"copying into {copied}: {count:,} rows"
         return ""
+
+    def statement(self, application: str) -> Statement | None:
+        """Return what the session named `application` is running at this moment."""
+        rows = self.rows(STATEMENT, application)
+        return Statement(*rows[0]) if rows else None
 
     def terminate(self, application: str) -> None:
         """End the sessions named `application` and wait until they are gone: their transactions are rolled back."""

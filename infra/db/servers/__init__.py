@@ -143,6 +143,34 @@ class Server(Programs, Protocol):
     def examine(self) -> Examination:
         """Look at everything that it stands on. Starts, creates and changes nothing; a fault is a check, no error."""
 
+    def foreground(self, program: str, arguments: Sequence[str], *, at_terminal: bool) -> int:
+        """Run a client program with our own standard streams, connected like `execute`, until it ends.
+
+        Args:
+            program: `psql`.
+            arguments: without any connection argument and without any secret.
+            at_terminal: somebody sits there; Ctrl-C is the program's then, and its text has the terminal's encoding.
+
+        Returns:
+            Its exit code; 128 and the signal's number where a signal ended it.
+
+        Raises:
+            ServerError: the server is not running, or there is no such program.
+
+        """
+
+    def logs(self, *, tail: int | None, follow: bool) -> Process:
+        """Read the server's log, running or not, oldest line first.
+
+        Args:
+            tail: only so many of the last lines; None for all.
+            follow: go on with what is added, until the server stops.
+
+        Raises:
+            ToolError: it was never created, or its log is out of reach.
+
+        """
+
     def stop(self) -> bool:
         """Stop it and keep its data; False when it was not running."""
 

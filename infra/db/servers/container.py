@@ -12,6 +12,7 @@ import io
 import os
 import platform
 import re
+import shutil
 import socket
 import struct
 import tarfile
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from infra.db import check, errors
-from infra.db.servers import Address, Examination, compose, endpoints, health, libpq, postmaster
+from infra.db.servers import Address, Examination, clients, compose, endpoints, health, libpq, postmaster
+from infra.db.servers.process import Recorded, foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -330,6 +332,55 @@ class Container:
             inside = f"/tmp/{folder.name}"  # noqa: S108 - in the container, with a name that the caller made unique
             _copy_in(container, folder)
         return self._exec(container, ["sh", "-c", WRAPPER, "sh", inside, program, *arguments], program, env)
+
+    def foreground(self, program: str, arguments: Sequence[str], *, at_terminal: bool) -> int:
+        """Run a program of this machine over the published port; see the Protocol.
+
+        A program here has the terminal as it is, on every system: line editing, Ctrl-C, the size of the window, the
+        user's files. Through the engine all of this would have to be done again, and a pipe of Windows cannot even be
+        closed in one direction. Where this machine has no such program, the one in the container is used, by the
+        engine's own command-line program.
+        """
+        container, settings = self._running(), self._settings.without_tls()
+        paths = [*clients.installed(program, settings.environment), *clients.of_wheel(program)]
+        if found := clients.newest(paths):
+            argv = [str(found[0][1])]
+            env = libpq.foreground(settings, self._address(container), at_terminal=at_terminal)
+        else:
+            argv, env = self._docker_exec(container, program, at_terminal=at_terminal)
+        return foreground([*argv, *arguments], env=env, at_terminal=at_terminal)
+
+    def _docker_exec(
+        self, container: DockerContainer, program: str, *, at_terminal: bool
+    ) -> tuple[list[str], dict[str, str]]:
+        """Return the beginning of an argv, and the environment for it; only the names of variables are in the argv."""
+        docker = shutil.which("docker", path=self._settings.environment.get("PATH", ""))
+        if docker is None:
+            raise errors.NoShell(program, container.name or "")
+        variables = libpq.connection(self._settings, Address(SOCKETS, PORT))
+        names = [word for name in variables for word in ("--env", name)]
+        modes = ["--interactive", *(["--tty"] if at_terminal else [])]
+        own = {name: text for name, text in self._settings.environment.items() if not name.startswith("DOCKER_")}
+        argv = [docker, "exec", *modes, *names, container.id or "", program]
+        return argv, {**own, **self.engine.endpoint.variables, **variables}
+
+    def logs(self, *, tail: int | None, follow: bool) -> Process:
+        """Read what the engine keeps of both its output streams; see the Protocol."""
+        container = self._found()
+        if container is None:
+            raise errors.NotRunning(self.place())
+        with self._reading_log(container):
+            log = container.logs(stream=True, follow=follow, tail="all" if tail is None else tail)
+        return Recorded(self._log(container, log))
+
+    def _log(self, container: DockerContainer, log: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+        with self._reading_log(container):
+            for data in log:
+                yield "stdout", data
+
+    @staticmethod
+    def _reading_log(container: DockerContainer) -> contextlib.AbstractContextManager[None]:
+        return _asking(f"read the log of container {container.name}", container.name or "")
 
     def sweep(self, folder: Path) -> str:
         """Return how to remove the other folders of this kind from the container's /tmp (a run that died with it)."""

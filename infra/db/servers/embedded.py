@@ -19,13 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from infra.db import check, errors
 from infra.db.servers import Address, Examination, accounts, health, libpq, postmaster, wheel
-from infra.db.servers.process import LocalProcess
+from infra.db.servers.process import CHUNK, LocalProcess, Recorded, foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ SECRET = "embedded.password"  # noqa: S105 - the name of the file
 LOG = "server.log"
 LOG_TAIL = 10  # lines
 POLL = 0.05  # seconds
+FOLLOW_EVERY = 0.25  # seconds between looks at a log that is followed
 INITDB = (
     f"--username={BOOTSTRAP}",
     "--encoding=UTF8",
@@ -160,6 +162,34 @@ class Embedded:
             return LocalProcess(argv, env=self._plain(libpq.environment(self._settings, address, env)), folder=folder)
         except OSError as error:
             raise errors.EmbeddedFailed(f"be used: {program} does not start", self._shown, str(error)) from error
+
+    def foreground(self, program: str, arguments: Sequence[str], *, at_terminal: bool) -> int:
+        """Run one of the wheel's programs."""
+        address = self.address()
+        if address is None:
+            raise errors.NotRunning(self.place())
+        env = libpq.foreground(self._settings, address, at_terminal=at_terminal)
+        return foreground([str(self._program(program)), *arguments], env=env, at_terminal=at_terminal)
+
+    def logs(self, *, tail: int | None, follow: bool) -> Process:
+        """Read the log file."""
+        if not self.exists():
+            raise errors.NotRunning(self.place())
+        return Recorded(self._log(tail, follow=follow))
+
+    def _log(self, tail: int | None, *, follow: bool) -> Iterator[tuple[str, bytes]]:
+        if not self.log_file.is_file():  # it was made, and never started
+            return
+        with self.log_file.open("rb") as file:
+            if tail is not None:
+                yield "stdout", b"".join(deque(file, maxlen=tail))
+            while True:
+                goes_on = follow and self._running()  # asked before reading, so that its last words are not missed
+                while chunk := file.read(CHUNK):
+                    yield "stdout", chunk
+                if not goes_on:
+                    return
+                time.sleep(FOLLOW_EVERY)
 
     def sweep(self, folder: Path) -> str:  # noqa: ARG002 - the Protocol's
         """Return nothing: the files are in this machine's own temporary folder."""
