@@ -110,10 +110,11 @@ def port_in_the_way(port: int) -> OSError | None:
 
 def listener(port: int) -> str:
     """Return the program that listens on a port of this machine, as far as this account may know it; else nothing."""
-    with contextlib.suppress(psutil.Error, OSError):
-        for each in psutil.net_connections("tcp"):
-            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid:
-                return f"the program {psutil.Process(each.pid).name()} (process {each.pid})"
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # gone, or another account's
+            for each in process.net_connections("tcp"):
+                if each.status == psutil.CONN_LISTEN and each.laddr.port == port:
+                    return f"the program {process.name()} (process {process.pid})"
     return ""
 
 
