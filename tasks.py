@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
+    from infra.db.console import Console
     from infra.db.session import Session
     from infra.db.settings import Settings
 
@@ -229,6 +230,17 @@ def url(_: Context, password: bool = False) -> None:
         session.console.result(session.url(show_password=password))
 
 
+@task(help={"json": JSON})
+def doctor(_: Context, json: bool = False) -> None:
+    """Check everything that a run needs, and name the mend for each fault; starts and changes nothing."""
+    with _boundary(as_json=json) as console:
+        from infra.db.session import diagnose  # noqa: PLC0415
+
+        code = diagnose(console, ROOT, lambda: _settings({}))
+    if code:
+        raise Exit(code=code)
+
+
 @task(help={"check": "Change nothing; exit with 4 when the description is stale."})
 def docs(_: Context, check: bool = False) -> None:
     """Write table descriptions and the ER diagram into infra/migrations/README.md from the live schema."""
@@ -241,21 +253,27 @@ def docs(_: Context, check: bool = False) -> None:
 def _session(
     override: Mapping[str, str] | None = None, *, as_json: bool = False, only_result: bool = False
 ) -> Iterator[Session]:
-    """Wire the objects of one task, and be the one place where a failure becomes words and an exit code."""
-    from infra.db import errors  # noqa: PLC0415 - `invoke --list` needs none of this
-    from infra.db.console import Console  # noqa: PLC0415
-
-    console = Console(as_json=as_json, only_result=only_result)
-    secret = ""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # one way to be interrupted
-    try:
-        from infra.db.session import Session  # noqa: PLC0415
+    """Wire the objects of one task."""
+    with _boundary(as_json=as_json, only_result=only_result) as console:
+        from infra.db.session import Session  # noqa: PLC0415 - `invoke --list` needs none of this
 
         settings = _settings(override or {})
-        secret = settings.password
+        console.secret = settings.password
         session = Session(console, settings)
         with contextlib.closing(session):
             yield session
+
+
+@contextlib.contextmanager
+def _boundary(*, as_json: bool = False, only_result: bool = False) -> Iterator[Console]:
+    """Be the one place where a failure becomes words and an exit code."""
+    from infra.db import errors  # noqa: PLC0415
+    from infra.db.console import Console  # noqa: PLC0415
+
+    console = Console(as_json=as_json, only_result=only_result)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # one way to be interrupted
+    try:
+        yield console
     except errors.ToolError as error:
         console.error(error)
         raise Exit(code=error.exit_code) from None
@@ -263,7 +281,7 @@ def _session(
         console.error(errors.Cancelled())
         raise Exit(code=errors.Cancelled.exit_code) from None
     except Exception:  # noqa: BLE001 - a bug, shown without its secrets
-        console.crash(secret)
+        console.crash(console.secret)
         raise Exit(code=1) from None
 
 
@@ -298,4 +316,4 @@ ns = Collection(
     migrate_baseline,
     migrate_lint,
 )
-ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, docs))
+ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, doctor, docs))

@@ -5,14 +5,18 @@ Rich draws where there is a terminal; into a file or a pipe go plain lines, and 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
 import sys
+import textwrap
 import traceback
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
 from infra.db import migrator
+from infra.db.check import Check, Verdict
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
 from infra.db.plan import DONE, Entry, Status
 from infra.db.rules import Level
@@ -38,8 +42,8 @@ STYLES = {
     Status.OUT_OF_ORDER: "bold red",
     Status.FAILED: "bold red",
 }
-
-
+VERDICTS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold red", Verdict.SKIPPED: "dim"}
+NAMES = 15  # characters; the longest name of a check
 LONGEST_STATEMENT = 60  # characters of a slow statement that are shown
 LEVELS = {Level.ERROR: "bold red", Level.WARNING: "yellow"}
 
@@ -66,6 +70,7 @@ class Console:
         self._live: rich.progress.Progress | None = None
         self._doing: rich.progress.TaskID | None = None
         self._label = ""
+        self.secret = ""  # the password, once it is known: never to be shown
         self._slow: list[migrator.Slow] = []
 
     def say(self, text: str, style: str = "") -> None:
@@ -224,6 +229,59 @@ class Console:
         else:
             self.say("Files and history disagree; invoke migrate says how each is settled.", "bold red")
 
+    def check(self, found: Check) -> None:
+        """Write what one look of the doctor found, and its mend."""
+        signs = {Verdict.OK: self._ok, Verdict.WARNING: "!", Verdict.FAULT: self._bad, Verdict.SKIPPED: "-"}
+        margin = len(self._ok) + 1
+        lines = self._lines(found.found, margin + NAMES + 2)
+        lines[0] = f"{signs[found.verdict]:<{margin}}{found.name:<{NAMES}}  {lines[0].lstrip()}"
+        self.say("\n".join(lines), VERDICTS[found.verdict])
+        if found.mend:
+            first, *others = textwrap.dedent(found.mend).split("\n")
+            self.say("\n".join((f"    Mend: {first}", *(f"          {other}" for other in others))))
+
+    def _lines(self, text: str, indent: int) -> list[str]:
+        """Return the lines of a text, indented; on a terminal they are wrapped between words."""
+        width = self._terminal(self._out).width if _draws(self._out) else 0
+        lines = text.split("\n")
+        if width > 2 * indent:
+            lines = [
+                part
+                for line in lines
+                for part in textwrap.wrap(line, width - indent, break_long_words=False, break_on_hyphens=False)
+            ]
+        return [f"{' ' * indent}{line}" for line in lines]
+
+    def diagnosis(self, kind: str | None, checks: Sequence[Check], code: int) -> None:
+        """Write how many checks are well, and what to do first; or all of them, for other programs.
+
+        Args:
+            kind: the server's; None when it is not known.
+            checks: what was found.
+            code: what the process ends with.
+
+        """
+        count = Counter(each.verdict for each in checks)
+        words = [
+            f"{count[verdict]} {word}{'s' if many and count[verdict] > 1 else ''}"
+            for verdict, word, many in (
+                (Verdict.OK, "fine", False),
+                (Verdict.WARNING, "warning", True),
+                (Verdict.FAULT, "fault", True),
+                (Verdict.SKIPPED, "skipped", False),
+            )
+            if count[verdict]
+        ]
+        worst = next((each for each in (Verdict.FAULT, Verdict.WARNING) if count[each]), Verdict.OK)
+        ending = f" (exit code {code})" if code else ""
+        self.say(
+            f"{len(checks)} checks: {', '.join(words)}{ending}.", f"bold {VERDICTS[worst]}".replace("bold bold", "bold")
+        )
+        if first := next((each for each in checks if each.verdict is worst and each.mend), None):
+            self.say("\n      ".join(f"Next: {textwrap.dedent(first.mend)}".split("\n")), "bold")
+        if self._as_json:
+            self._json({"server": kind, "checks": [check_object(each) for each in checks]})
+
     def _slowest(self, entries: Sequence[Entry]) -> None:
         times = {entry.label: entry.row.duration_ms for entry in entries if entry.row and entry.row.duration_ms}
         label = max(times, key=lambda each: times[each], default="")
@@ -334,7 +392,7 @@ class Console:
 
     def _write(self, stream: TextIO, text: str, style: str = "", *, wrap: bool = False) -> None:
         """Write lines; prose is wrapped between words, while what may be copied is left to the terminal."""
-        if not stream.isatty():
+        if not _draws(stream):
             _put(stream, f"{text}\n")
             return
         from rich.text import Text  # noqa: PLC0415
@@ -364,6 +422,11 @@ def _put(stream: TextIO, text: str) -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return False
     return True
+
+
+def _draws(stream: TextIO) -> bool:
+    """Tell whether Rich can draw there; the doctor has to speak where Rich is not installed, too."""
+    return stream.isatty() and importlib.util.find_spec("rich") is not None
 
 
 def _encodes(stream: TextIO, text: str) -> bool:
@@ -399,6 +462,12 @@ def entry_object(entry: Entry) -> dict[str, Any]:
         "applied_by": row.applied_by if row else None,
         "duration_ms": row.duration_ms if row else None,
     }
+
+
+def check_object(found: Check) -> dict[str, Any]:
+    """Return a check of the doctor as in the JSON output."""
+    names = ("name", "verdict", "found", "mend")
+    return {name: getattr(found, name) or None for name in names}
 
 
 def failure_object(error: MigrationFailed) -> dict[str, Any]:

@@ -472,7 +472,16 @@ def connect(server: Server, settings: Settings, address: Address) -> Database:
         database = Database(settings, address)
     except psycopg.OperationalError as error:
         raise server.explain(refusals.words(str(error), settings, address)) from None
-    server.verify(database.facts().identity)
+    return _verified(server, database, database.facts().identity)
+
+
+def _verified(server: Server, database: Database, identity: Identity) -> Database:
+    """Return the connection, or close it when somebody else answered."""
+    try:
+        server.verify(identity)
+    except errors.ServerError:
+        database.close()
+        raise
     return database
 
 
@@ -502,8 +511,7 @@ def wait_until_ready(server: Server, settings: Settings, address: Address, tell:
             database = Database(settings, address)
             identity = database.facts().identity
             if seen in ("", identity.started_at):
-                server.verify(identity)
-                return database
+                return _verified(server, database, identity)
             seen = identity.started_at
             database.close()
         except (psycopg.OperationalError, errors.ServerLost) as error:
@@ -535,13 +543,19 @@ def refuse_unfit(facts: Facts, settings: Settings, *, needs_public: bool = True)
         ServerError: it is too old, read-only, behind a pooler, or the role lacks a right.
 
     """
+    for error in unfit(facts, settings, needs_public=needs_public):
+        raise error
+
+
+def unfit(facts: Facts, settings: Settings, *, needs_public: bool = True) -> Iterator[errors.ServerError]:
+    """Yield everything for which this server cannot carry a run; see `refuse_unfit`."""
     if facts.version < OLDEST_SERVER:
-        raise errors.ServerTooOld(facts.version // 10000)
+        yield errors.ServerTooOld(facts.version // 10000)
     if facts.is_pooled:
-        raise errors.PoolerInBetween(f"{settings.host}:{settings.port}")
+        yield errors.PoolerInBetween(f"{settings.host}:{settings.port}")
     if facts.is_standby or facts.is_read_only:
-        raise errors.ReadOnlyServer(settings.name, standby=facts.is_standby)
+        yield errors.ReadOnlyServer(settings.name, standby=facts.is_standby)
     if facts.encoding != "UTF8":
-        raise errors.WrongEncoding(settings.name, facts.encoding)
+        yield errors.WrongEncoding(settings.name, facts.encoding)
     if needs_public and not (facts.has_public and facts.may_create):
-        raise errors.NoRight(settings.user, "create tables in schema public", settings.name)
+        yield errors.NoRight(settings.user, "create tables in schema public", settings.name)

@@ -4,8 +4,8 @@
     |       NotRecorded
     |-- UsageError             2    settings, arguments or files that make no sense
     |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, NothingToSquash, ComposeFileError,
-    |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8,
-    |       NoSuchTable, NotACount
+    |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, PackageMissing,
+    |       DotenvNotUtf8, NoSuchTable, NotACount
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |       TrialFailed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
@@ -758,7 +758,12 @@ class ComposeUnsupported(UsageError):
 
 
 class EngineUnavailable(ServerError):
-    """No Docker engine answers."""
+    """No Docker engine answers.
+
+    Attributes:
+        tried: (endpoint, reason) of each.
+
+    """
 
     def __init__(self, tried: list[tuple[str, str]]) -> None:
         """Say where it was looked for, and what came back.
@@ -774,6 +779,7 @@ class EngineUnavailable(ServerError):
             consequence="Nothing was started or changed.",
             next="Start Docker (Docker Desktop, or: sudo systemctl start docker), or do without:  DB_SERVER=embedded",
         )
+        self.tried = tried
 
 
 class EngineElsewhere(ServerError):
@@ -819,15 +825,17 @@ class ImageMissing(ServerError):
 class PortTaken(ServerError):
     """Somebody else listens on the port."""
 
-    def __init__(self, port: int, holder: str) -> None:
+    def __init__(self, port: int, holder: str, program: str = "") -> None:
         """Say which port, and who has it where that is known.
 
         Args:
             port: the port of this machine.
             holder: a container's name; empty when it is none of this engine.
+            program: a program's name and process; empty when that is not known.
 
         """
-        who = f"container {holder}" if holder else "another program on this machine (a PostgreSQL of its own?)"
+        another = program or "another program on this machine (a PostgreSQL of its own?)"
+        who = f"container {holder}" if holder else another
         stop = f"stop the other one:  docker stop {holder}" if holder else "stop the other program"
         super().__init__(
             f"Port {port} is taken by {who}.",
@@ -1365,15 +1373,17 @@ class FolderOfVersion(ServerError):
 class EmbeddedPortTaken(PortTaken):
     """The port of the embedded server is in use."""
 
-    def __init__(self, port: int, holder: str) -> None:
+    def __init__(self, port: int, holder: str, program: str = "") -> None:
         """Say which port, and which checkout's server has it where that is known.
 
         Args:
             port: the port of this machine.
             holder: the data folder of another embedded server; empty when it is something else.
+            program: a program's name and process; empty when that is not known.
 
         """
-        who = f"the PostgreSQL with its data in {holder}" if holder else "another program on this machine"
+        another = program or "another program on this machine"
+        who = f"the PostgreSQL with its data in {holder}" if holder else another
         ServerError.__init__(
             self,
             f"Port {port} is taken by {who}.",
@@ -1554,6 +1564,18 @@ class NoReadme(UsageError):
             f"There is no {file} to write the tables' description into.",
             consequence="Nothing was changed.",
             next="Create it with the two lines  <!-- db.docs:begin -->  and  <!-- db.docs:end -->",
+        )
+
+
+class PackageMissing(UsageError):
+    """A package that the tasks are made with is not installed."""
+
+    MEND = "python -m pip install -e ."
+
+    def __init__(self, name: str) -> None:
+        """Say which."""
+        super().__init__(
+            f"The Python package {name} is not installed.", consequence="Nothing was changed.", next=self.MEND
         )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from infra.db import (
     backup,
     catalogue,
+    check,
     database,
     docs,
     errors,
@@ -32,13 +33,14 @@ from infra.db import (
     scratch,
     squash,
 )
+from infra.db.doctor import Doctor
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
 from infra.db.servers import choice, process
 from infra.db.settings import THIS_MACHINE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from infra.db.console import Console
     from infra.db.database import Backend, Database
@@ -469,3 +471,30 @@ class Session:
     def _port(self) -> int:
         address: Address | None = self.server.address()
         return address.port if address else self.settings.port
+
+
+def diagnose(console: Console, root: Path, read: Callable[[], Settings]) -> int:
+    """Check everything that a run needs, and show it; works also where no Session can be made.
+
+    Args:
+        console: where words go.
+        root: the project's top folder.
+        read: reads the settings.
+
+    Returns:
+        The exit code: the first fault's, 0 without one.
+
+    """
+
+    def choose(settings: Settings) -> Server:
+        console.secret = settings.password
+        return choice.choose(settings, lambda _line: None, console.pulling)
+
+    with contextlib.closing(Doctor(root, read, choose)) as doctor:
+        checks = []
+        for found in doctor.checks():
+            checks.append(found)
+            console.check(found)
+    code = next((each.exit_code for each in checks if each.verdict is check.Verdict.FAULT), 0)
+    console.diagnosis(doctor.kind, checks, code)
+    return code
