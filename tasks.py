@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from infra.db.session import Session
     from infra.db.settings import Settings
 
+if sys.version_info < (3, 11):  # noqa: UP036 - Invoke alone runs on older ones, too, and would show a syntax error
+    raise SystemExit(
+        f"Python {sys.version_info[0]}.{sys.version_info[1]} is too old: these tasks need Python 3.11 or newer.\n"
+        "Nothing was done.\n"
+        "Next: python3.11 -m venv .venv, activate it, then:  python -m pip install -e . && invoke migrate"
+    )
+
 ROOT = Path(__file__).resolve().parent
 JSON = "Print one JSON object on standard output; words go to standard error."
 YES = "Do not ask."
@@ -28,7 +36,7 @@ YES = "Do not ask."
 
 @task(
     help={
-        "to": "Stop after this version (default: all pending files).",
+        "to": "Stop after this version, like 005 (default: all pending files).",
         "plan": "Show what would run, and change nothing.",
         "single": "Put all pending files into one transaction: all or nothing.",
         "out_of_order": "Also run files that are older than the newest applied one.",
@@ -65,8 +73,8 @@ def migrate_status(_: Context, check: bool = False, json: bool = False) -> None:
 
 @task(
     help={
-        "steps": "How many files to undo.",
-        "to": "Undo everything newer than this version; 0 for everything.",
+        "steps": "How many files to undo, like 2 (default: 1).",
+        "to": "Undo everything newer than this version, like 007; 0 for everything.",
         "plan": "Show what would be undone and lost, and change nothing.",
         "yes": YES,
     }
@@ -87,7 +95,7 @@ def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> Non
         session.console.done(f"Dropped {', '.join(dropped)}.", ("invoke migrate", "make the tables again"))
 
 
-@task(help={"to": "The last version to be part of the one file."})
+@task(help={"to": "The last version to be part of the one file, like 010."})
 def migrate_squash(_: Context, to: str = "") -> None:
     """Put one file in the place of all up to a version, for databases that are made from now on."""
     with _session() as session:
@@ -138,7 +146,7 @@ def migrate_resolve(_: Context, version: str, applied: bool = False, pending: bo
 
 @task(
     help={
-        "to": "The last version that the database already has (default: all files).",
+        "to": "The last version that the database already has, like 010 (default: all files).",
         "anyway": "Record them although the database is not what the files would make; the difference is shown.",
     }
 )
@@ -180,7 +188,7 @@ def down(_: Context, volumes: bool = False, yes: bool = False) -> None:
             session.console.done(f"Stopped {place}; its data stays." if stopped else f"{place} is not running.")
 
 
-@task(help={"timeout": "Seconds to wait (default: DB_WAIT_TIMEOUT)."})
+@task(help={"timeout": "Seconds to wait, like 10 (default: DB_WAIT_TIMEOUT)."})
 def wait(_: Context, timeout: str = "") -> None:
     """Return when the server is really ready; starts nothing."""
     with _session({"DB_WAIT_TIMEOUT": timeout} if timeout else {}) as session:
