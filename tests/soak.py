@@ -124,7 +124,7 @@ def _on_fresh_database(base: Project) -> Project:
 
 def _schema(here: Project) -> str:
     """Return the schema as pg_dump writes it."""
-    argv = [list(wheel.folders().values())[-1] / wheel.file_name("pg_dump"), "--schema-only", "--restrict-key=same"]
+    program = list(wheel.folders().values())[-1] / wheel.file_name("pg_dump")
     found = {
         "PGHOST": "127.0.0.1",
         "PGPORT": here.settings["DB_PORT"],
@@ -132,6 +132,7 @@ def _schema(here: Project) -> str:
         "PGUSER": here.settings.get("DB_USER", "postgres"),
         "PGPASSWORD": here.settings.get("DB_PASSWORD", "postgres"),
     }
+    argv = [str(program), "--schema-only", "--restrict-key=same"]
     done = subprocess.run(argv, env=here.environment(**found), capture_output=True, check=True)
     return done.stdout.decode()
 
@@ -169,7 +170,7 @@ def _nothing_half_done(here: Project) -> int:
             versions,
             rows,
         )
-    return statuses.count("applied")
+    return int(statuses.count("applied"))
 
 
 def _finish(here: Project, said: str) -> None:

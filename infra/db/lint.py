@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from infra.db.errors import CannotWork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from infra.db.migration import Migration
 
@@ -23,6 +23,8 @@ COPY_DATA = re.compile(
     rf"(?is){QUOTED}|(?P<copy>\bcopy\b(?:--[^\n]*|/\*.*?\*/|'[^']*'|\"[^\"]*\"|[^;'\"])*?\bfrom{GAP}+stdin\b"
     r"(?:'[^']*'|[^;'])*;[^\n]*)\n(?:(?!\\\.\n).*?\n)??\\\.(?=\n|\Z)"
 )
+PREPARED = re.compile(rf"(?is){QUOTED}|(?P<prepared>\bprepare{GAP}+transaction\b)")  # squawk does not know it
+LARGEST = 8 << 20  # bytes; parsing takes half a second and 30 MB for each MB of statements
 TRANSACTION_CONTROL = "transaction-nesting"
 CONCURRENTLY = "ban-concurrent-index-creation-in-transaction"
 # ROLLBACK TO ends no transaction, though squawk says so.
@@ -56,16 +58,34 @@ def refuse_what_cannot_work(steps: Sequence[Migration], folder: str) -> None:
         CannotWork: with file and line of each finding.
 
     """
-    checked = {step.path.name: step for step in steps if step.directives.transaction and step.text.sql}
+    checked = {step.path.name: sql for step in steps if step.directives.transaction and (sql := _sql(step))}
     if not checked:
         return
+    findings = [finding for file, sql in checked.items() for finding in _prepared(file, sql)]
     with tempfile.TemporaryDirectory(prefix="migrate-lint-") as name:
         here = Path(name)
-        for step in checked.values():
-            (here / step.path.name).write_text(_for_squawk(step.text.sql or ""), encoding="utf-8", newline="\n")
-        findings = _squawk(here, sorted(checked))
+        for file, sql in checked.items():
+            (here / file).write_text(_for_squawk(sql), encoding="utf-8", newline="\n")
+        findings += _squawk(here, sorted(checked))
     if findings:
         raise CannotWork([(f"{folder}/{file}:{line}", rule == CONCURRENTLY) for file, line, rule in findings])
+
+
+def _sql(step: Migration) -> str | None:
+    """Return what a file says, also when the history does not keep it; None for one that is too large to parse.
+
+    In such a file, a transaction that it ends is only noticed when it has ended (`psql.driver`).
+    """
+    if step.text.sql is None and step.path.stat().st_size <= LARGEST:
+        return step.path.read_text(encoding="utf-8-sig")
+    return step.text.sql
+
+
+def _prepared(file: str, sql: str) -> Iterator[tuple[str, int, str]]:
+    heard = without_copy_data(sql)
+    for found in PREPARED.finditer(heard):
+        if found["prepared"]:
+            yield file, heard.count("\n", 0, found.start()) + 1, TRANSACTION_CONTROL
 
 
 def _for_squawk(sql: str) -> str:

@@ -160,6 +160,7 @@ class Session:
         if applied == pending:
             raise errors.SayWhich(version)
         migrator, connected = self.migrator(), self.running()
+        database.refuse_unfit(connected.facts(), self.settings)
         with connected.run_lock(self._waiting):
             entry = plan.find(migrator.compare(connected.history()).entries, version)
             if applied:
@@ -175,6 +176,7 @@ class Session:
     def adopt(self, to: str | None) -> list[migration.Migration]:
         """Record what is pending as applied without running it."""
         migrator, connected = self.migrator(), self.running()
+        database.refuse_unfit(connected.facts(), self.settings)
         with connected.run_lock(self._waiting):
             state = migrator.compare(connected.history())
             files = plan.steps(state.entries, to=to, out_of_order=False, folder=self.migrations)
