@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module imports from earlier layers only (for types, too), never from its own; inside servers/ it may.
 LAYERS = (
-    ("errors",),
+    ("errors", "scratch"),
     ("settings",),
     ("servers",),
     ("migration", "history"),

@@ -6,10 +6,10 @@ import json
 import re
 import subprocess
 import sysconfig
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.db import scratch
 from infra.db.errors import CannotWork
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def refuse_what_cannot_work(steps: Sequence[Migration], folder: str) -> None:
     if not checked:
         return
     findings = [finding for file, sql in checked.items() for finding in _prepared(file, sql)]
-    with tempfile.TemporaryDirectory(prefix="migrate-lint-") as name:
-        here = Path(name)
+    with scratch.folder() as here:
         for file, sql in checked.items():
             (here / file).write_text(_for_squawk(sql), encoding="utf-8", newline="\n")
         findings += _squawk(here, sorted(checked))

@@ -27,18 +27,17 @@ import contextlib
 import random
 import secrets
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import errors, lint, plan, psql
+from infra.db import errors, lint, plan, psql, scratch
 from infra.db.database import LOCK_POLL, TRANSIENT, describe
 from infra.db.servers.process import lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from infra.db.database import Backend, Database
     from infra.db.history import Applied, History
@@ -288,8 +287,7 @@ class Migrator:
         options = psql.session_options(
             lock_timeout=self._settings.lock_timeout, server_version=facts.version, server_is_windows=facts.is_windows
         )
-        with tempfile.TemporaryDirectory(prefix="invoke-migrate-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        with scratch.folder() as folder:
             sweep = self._server.sweep(folder)
             script = psql.driver(steps, token=token, expected=expected, single=single, sweep=sweep)
             _stage(folder, steps, token, script)

@@ -16,6 +16,7 @@ from tests.patience import finish, no_run_is_left, read_until, sleeping, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from docker import DockerClient
 
@@ -157,6 +158,24 @@ def test_a_killed_tool_leaves_nothing_half_done_and_the_next_run_goes_on(anywher
     assert done.code == 0, done
     assert anywhere.applied() == ["001", "002", "003"]
     assert anywhere.rows("SELECT i FROM two") == [(1,)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL; tests/test_scratch.py has the rules")
+def test_what_a_killed_tool_left_on_this_machine_is_removed_a_day_later(external: Project, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    external.write("001_one.sql", "CREATE TABLE one (i int); SELECT pg_sleep(1);")
+    run = external.start("migrate", TMPDIR=str(temporary))
+    until(sleeping(external))
+    run.kill()
+    run.communicate()
+    (left,) = temporary.iterdir()
+    assert external.invoke("migrate", TMPDIR=str(temporary)).code == 0
+    assert list(temporary.iterdir()) == [left]
+    os.utime(left, (0, 0))
+    external.write("002_two.sql", "CREATE TABLE two (i int);")
+    assert external.invoke("migrate", TMPDIR=str(temporary)).code == 0
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_killed_backend_is_reported_and_rolled_back(anywhere: Project) -> None:
