@@ -137,9 +137,9 @@ def driver(*steps: object, **options: object) -> str:
         ),
         pytest.param(
             driver(A, expected=History()),
-            f"{LOCKED}SET client_min_messages = warning;\n{history.CREATE}RESET client_min_messages;\n"
+            f"{LOCKED}SET client_min_messages = warning;\nBEGIN;\n{history.CREATE}COMMIT;\nRESET client_min_messages;\n"
             f"{SAME.replace('(-7)', '(0)')}{ONE}{END}",
-            id="no history yet: it is made under the lock",
+            id="no history yet: it is made under the lock, at once",
         ),
         pytest.param(driver(A, sweep="rm x"), f"{LOCKED}\\! rm x\n{SAME}{ONE}{END}", id="sweeps under the lock"),
     ],

@@ -95,7 +95,7 @@ def driver(
     if sweep:
         yield f"\\! {sweep}\n"
     if not expected.exists:
-        yield f"SET client_min_messages = warning;\n{history.CREATE}RESET client_min_messages;\n"
+        yield f"SET client_min_messages = warning;\nBEGIN;\n{history.CREATE}COMMIT;\nRESET client_min_messages;\n"
     yield (
         f"SELECT {history.DIGEST} AS _migrate_digest \\gset\n"
         f"SELECT :_migrate_digest = ({expected.digest}) AS _migrate_same \\gset\n"

@@ -1,4 +1,4 @@
-"""Whatever mixture of good and bad files there is, what is applied is a beginning of the plan, and the history is true."""
+"""Whatever mixture of good and bad files: what is applied is a beginning of the plan, and the history is true."""
 
 from __future__ import annotations
 
