@@ -62,15 +62,61 @@ def migrate_status(_: Context, check: bool = False, json: bool = False) -> None:
             state.refuse_unless_done()
 
 
+@task(
+    help={
+        "steps": "How many files to undo.",
+        "to": "Undo everything newer than this version; 0 for everything.",
+        "plan": "Show what would be undone and lost, and change nothing.",
+        "yes": YES,
+    }
+)
+def migrate_rollback(_: Context, steps: str = "1", to: str = "", plan: bool = False, yes: bool = False) -> None:
+    """Undo the newest applied files by their down scripts, newest first."""
+    with _session() as session:
+        session.rollback(steps=steps, to=to or None, plan_only=plan, yes=yes)
+
+
 @task(help={"yes": YES, "no_backup": "Do not take a backup first."})
 def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> None:
     """Drop everything in the database, in one transaction, after a typed confirmation and a backup."""
     with _session() as session:
         kept = "No backup is taken." if no_backup else f"A backup goes to {session.backups} first."
-        if not yes:
-            session.console.confirm(f"This drops everything in {session.where}. {kept}", "migrate-reset")
+        session.confirm(f"This drops everything in {session.where}. {kept}", "migrate-reset", yes=yes)
         dropped = session.empty(with_backup=not no_backup)
         session.console.done(f"Dropped {', '.join(dropped)}.", ("invoke migrate", "make the tables again"))
+
+
+@task(help={"to": "The last version to be part of the one file."})
+def migrate_squash(_: Context, to: str) -> None:
+    """Put one file in the place of all up to a version, for databases that are made from now on."""
+    with _session() as session:
+        file, count = session.squash(to)
+        session.console.done(
+            f"{file} makes the same as the {count} files that it replaces, which git keeps.",
+            ("invoke migrate-status", "a database that has them counts as up to date"),
+            ("git status", "see what changed, and commit it"),
+        )
+
+
+@task(
+    positional=["name"],
+    help={
+        "name": "What it does, like add_face_landmarks.",
+        "no_transaction": "For statements that PostgreSQL does not run in a transaction (CREATE INDEX CONCURRENTLY).",
+        "renumber": "Give the file NAME, which is not applied, the next free number instead.",
+    },
+)
+def migrate_new(_: Context, name: str, no_transaction: bool = False, renumber: bool = False) -> None:
+    """Create the next numbered pair of files from a template."""
+    with _session() as session:
+        if renumber:
+            for line in session.renumber(name):
+                session.console.say(line)
+            session.console.done("The order is clear again.", ("invoke migrate --plan", "see what would run"))
+        else:
+            for file in session.new(name, transaction=not no_transaction):
+                session.console.say(f"Created {file}")
+            session.console.done("Write what it does and how it is undone.", ("invoke migrate", "apply it"))
 
 
 @task(
@@ -188,5 +234,14 @@ def _settings(override: Mapping[str, str]) -> Settings:
     return read({**os.environ, **override}, root=ROOT, dotenv=dotenv)
 
 
-ns = Collection(migrate, migrate_status, migrate_reset, migrate_resolve, migrate_baseline)
+ns = Collection(
+    migrate,
+    migrate_status,
+    migrate_rollback,
+    migrate_reset,
+    migrate_new,
+    migrate_squash,
+    migrate_resolve,
+    migrate_baseline,
+)
 ns.add_collection(Collection("db", up, down, wait, url, docs))

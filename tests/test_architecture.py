@@ -19,13 +19,13 @@ ROOT = Path(__file__).parents[1]
 
 # A module imports from earlier layers only (for types, too), never from its own; inside servers/ it may.
 LAYERS = (
-    ("errors", "scratch"),
+    ("errors", "git", "staging"),
     ("settings",),
     ("servers",),
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
-    ("backup", "reset", "watch", "docs"),
+    ("backup", "catalogue", "docs", "losses", "reset", "scaffold", "scratch", "squash"),
     ("migrator",),
     ("console",),
     ("session",),

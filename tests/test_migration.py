@@ -109,7 +109,7 @@ def test_a_name_that_means_nothing_is_refused(tmp_path: Path, name: str, why: st
 )
 def test_a_number_given_twice_is_refused(tmp_path: Path, first: str, second: str) -> None:
     assert refused(fill(tmp_path, {first: SQL, second: SQL})) == one_problem(
-        f"{first} and sql/{second}: both have the number 1; give one of them the next free number"
+        f"{first} and sql/{second}: they have one number; only one file can"
     )
 
 
@@ -180,7 +180,7 @@ def test_all_faults_of_a_folder_are_in_one_error(tmp_path: Path) -> None:
     assert refused(fill(tmp_path, files)) == (
         "5 migration files cannot be used.\n"
         f"  sql/a.sql: {NAME}\n"
-        "  sql/001_a.sql and sql/1_b.sql: both have the number 1; give one of them the next free number\n"
+        "  sql/001_a.sql and sql/1_b.sql: they have one number; only one file can\n"
         "  sql/004_d.down.sql: there is no 004_d.sql that it could undo\n"
         f"  sql/001_a.sql: {EMPTY}\n"
         f"  sql/1_b.sql:2: {NUL}\n"

@@ -1,88 +1,49 @@
-"""A run's own folder goes with it; what killed runs left goes a day later, and nothing else ever does."""
+"""What a throw-away database is called, and which options make it like the original."""
 
 from __future__ import annotations
 
-import os
-import stat
-import subprocess
-import sys
-import tempfile
-import time
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
 
 import pytest
 
 from infra.db import scratch
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-YESTERDAY = time.time() - scratch.OLD - 60
+MOMENT = datetime(2026, 1, 31, 12, 0, 5, tzinfo=UTC)
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The machine's folder for temporary files."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+@pytest.mark.parametrize(
+    ("base", "kept"),
+    [("mordeaux", "mordeaux"), ("x" * 63, "x" * 29), ("ä" * 31, "ä" * 14), ("a_scratch_b", "a_scratch_b")],
+)
+def test_a_name_is_known_again_and_fits_into_63_bytes(base: str, kept: str) -> None:
+    name = scratch.new_name(base, MOMENT)
+    assert len(name.encode()) <= 63
+    found = scratch.NAME.fullmatch(name)
+    assert found
+    assert (found["base"], found["time"]) == (kept, "20260131T120005Z")
 
 
-@pytest.fixture(scope="module")
-def dead() -> int:
-    """The process id of a process that has ended."""
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    return ended.pid
+def test_two_names_of_one_second_differ() -> None:
+    assert scratch.new_name("a", MOMENT) != scratch.new_name("a", MOMENT)
 
 
-def left(here: Path, name: str, at: float = YESTERDAY) -> Path:
-    """Leave a folder with a file in it, as a killed run does."""
-    folder = here / name
-    folder.mkdir()
-    (folder / "001.sql").write_text("SELECT 1;")
-    os.utime(folder, (at, at))
-    return folder
-
-
-def test_a_folder_is_ours_alone_and_goes_with_its_block(here: Path) -> None:
-    with scratch.folder() as folder:
-        assert folder.parent == here
-        assert folder.name.startswith("invoke-migrate-")
-        assert folder.name.endswith(f".{os.getpid()}")
-        assert "-" not in folder.name.removeprefix("invoke-migrate-")  # what `Container.sweep` counts on
-        assert sys.platform == "win32" or stat.S_IMODE(folder.stat().st_mode) == 0o700
-        (folder / "driver.sql").touch()
-    assert list(here.iterdir()) == []
-
-
-def test_what_a_killed_run_left_a_day_ago_is_removed(here: Path, dead: int) -> None:
-    left(here, f"invoke-migrate-abc.{dead}")
-    with scratch.folder():
-        pass
-    assert list(here.iterdir()) == []
-
-
-def test_what_may_be_in_use_or_is_not_ours_stays(here: Path, dead: int) -> None:
-    elsewhere = left(here, "elsewhere")
-    left(here, f"invoke-migrate-young.{dead}", time.time())
-    left(here, f"invoke-migrate-alive.{os.getpid()}")
-    left(here, "invoke-migrate-nobodys.folder")
-    left(here, "invoke-migrate-none")
-    (here / f"invoke-migrate-file.{dead}").touch()
-    os.utime(here / f"invoke-migrate-file.{dead}", (YESTERDAY, YESTERDAY))
-    (here / f"invoke-migrate-link.{dead}").symlink_to(elsewhere)
-    os.utime(here / f"invoke-migrate-link.{dead}", (YESTERDAY, YESTERDAY), follow_symlinks=False)
-    before = sorted(here.rglob("*"))
-    with scratch.folder():
-        pass
-    assert sorted(here.rglob("*")) == before
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there, each account has a temporary folder of its own")
-def test_what_another_account_left_stays(here: Path, dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = left(here, f"invoke-migrate-abc.{dead}")
-    owner = folder.stat().st_uid
-    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    with scratch.folder():
-        pass
-    assert folder.exists()
+@pytest.mark.parametrize(
+    ("row", "options"),
+    [
+        (
+            ("UTF8", "C", "C", "b", "C.UTF-8", None, None),
+            "ENCODING E'UTF8' LC_COLLATE E'C' LC_CTYPE E'C' LOCALE_PROVIDER E'builtin' BUILTIN_LOCALE E'C.UTF-8'",
+        ),
+        (
+            ("UTF8", "de_DE", "de_DE", "c", None, None, "fast disk"),
+            "ENCODING E'UTF8' LC_COLLATE E'de_DE' LC_CTYPE E'de_DE' LOCALE_PROVIDER E'libc' TABLESPACE \"fast disk\"",
+        ),
+        (
+            ("UTF8", "C", "C", "i", "de", "&a < b'", None),
+            "ENCODING E'UTF8' LC_COLLATE E'C' LC_CTYPE E'C' LOCALE_PROVIDER E'icu' ICU_LOCALE E'de'"
+            " ICU_RULES E'&a < b'''",
+        ),
+    ],
+)
+def test_it_sorts_text_like_the_original(row: tuple[str | None, ...], options: str) -> None:
+    assert scratch._like(row) == f"TEMPLATE template0 {options}"

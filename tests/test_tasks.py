@@ -15,14 +15,16 @@ from tests.project import TOP
 if TYPE_CHECKING:
     from invoke.parser import ParserContext
 
-# Flags that end in = take a value; words in capitals are given by position.
+# Flags that end in = take a value; words in capitals are given by position. --renumber, --anyway and migrate-squash are
+# additions to the contract.
 CONTRACT = {
     "migrate": "--to= --plan --single --out-of-order --backup --json",
     "migrate-status": "--check --json",
     "migrate-reset": "--yes --no-backup",
     "migrate-rollback": "--steps= --to= --plan --yes",
-    "migrate-new": "NAME --no-transaction",
-    "migrate-baseline": "--to=",
+    "migrate-new": "NAME --no-transaction --renumber",
+    "migrate-baseline": "--to= --anyway",
+    "migrate-squash": "--to=",
     "migrate-resolve": "VERSION --applied --pending",
     "migrate-rehearse": "--to= --schema-only --json",
     "migrate-verify": "--json",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from infra.db.servers import Server
+    from infra.db.servers import Programs
     from infra.db.settings import Settings
 
 ARGUMENTS = ("--format=custom",)
@@ -22,7 +22,7 @@ MAGIC = b"PGDMP"  # the first bytes of the custom format
 TICK = 0.25  # seconds
 
 
-def take(server: Server, settings: Settings, progress: Callable[[int], None]) -> Path:
+def take(server: Programs, settings: Settings, progress: Callable[[int], None]) -> Path:
     """Dump the whole database with the server's own pg_dump.
 
     The file gets its name only when it is complete and on the disk; nobody but its owner may read it.
@@ -60,7 +60,7 @@ def take(server: Server, settings: Settings, progress: Callable[[int], None]) ->
         partial.unlink(missing_ok=True)
 
 
-def _dump(server: Server, write: Callable[[bytes], int], progress: Callable[[int], None]) -> None:
+def _dump(server: Programs, write: Callable[[bytes], int], progress: Callable[[int], None]) -> None:
     process = server.execute("pg_dump", ARGUMENTS)
     size, said = 0, b""
     for item in chunks(process, tick=TICK):

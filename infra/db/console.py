@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from infra.db.errors import ToolError
     from infra.db.history import Applied
+    from infra.db.losses import Loss
     from infra.db.migration import Migration
 
 STYLES = {
@@ -75,7 +76,8 @@ class Console:
                 self._begin(migration)
             case migrator.Finished(migration, duration):
                 self._end()
-                self.say(f"  {self._ok} {migration.label:<32} {_milliseconds(duration):>9}", "green")
+                label = f"{migration.label} undone" if migration.undo else migration.label
+                self.say(f"  {self._ok} {label:<32} {_milliseconds(duration):>9}", "green")
             case migrator.Said(_, text):
                 self.say("\n".join(f"      {line}" for line in text.split("\n")), "dim")
             case migrator.Doing(migration, text):
@@ -158,6 +160,26 @@ class Console:
                 self.say(f"  {step.label}{note}")
             self.done("Nothing was changed.", ("invoke migrate", "do it"))
 
+    def way_back(self, steps: Sequence[tuple[Migration, Sequence[Loss]]], where: str) -> None:
+        """Write what going back undoes, and what is lost by it."""
+        if not steps:
+            self.say(f"Nothing to undo: nothing is applied to {where}.", "green")
+            return
+        self.say(f"To undo on {where}, newest first:")
+        for step, lost in steps:
+            self.say(f"  {step.label}" + ("" if step.path else "   by the history's copy: its down script is not here"))
+            for loss in lost:
+                what = f"{loss.table}.{loss.column}" if loss.column else loss.table
+                self.say(f"      {loss.does} {what} ({_rows(loss)})", "red" if loss.rows != 0 else "dim")
+
+    def undone(self, count: int, seconds: float, where: str) -> None:
+        """Write the summary of a rollback that went well."""
+        self.done(
+            f"Undid {count} migration{'s' if count > 1 else ''} in {seconds:.1f} s on {where}.",
+            ("invoke migrate-status", "see every file and its state"),
+            ("invoke migrate", "apply them again"),
+        )
+
     def status(self, entries: Sequence[Entry], kind: str, database: str, where: str) -> None:
         """Write every file and every history row with its status."""
         pending = sum(entry.status in (Status.PENDING, Status.OUT_OF_ORDER) for entry in entries)
@@ -201,17 +223,17 @@ class Console:
             self._out.write(f"\r  {count / 1e6:,.1f} MB ")
             self._out.flush()
 
-    def confirm(self, danger: str, command: str) -> None:
-        """Ask for the word yes, on a terminal or from a pipe.
+    def confirm(self, danger: str, command: str, word: str = "yes") -> None:
+        """Ask for a word, on a terminal or from a pipe.
 
         Raises:
             NotConfirmed: something else was typed, or nothing.
 
         """
         self.say(danger, "bold red")
-        self.say("Type yes to go on:", "bold")
-        if sys.stdin.readline().strip() != "yes":
-            raise NotConfirmed(command)
+        self.say(f"Type {word} to go on:", "bold")
+        if sys.stdin.readline().strip() != word:
+            raise NotConfirmed(command, word)
 
     def result(self, text: str) -> None:
         """Write the one line that was asked for to standard output."""
@@ -277,6 +299,13 @@ def _milliseconds(duration: int | None) -> str:
     if duration is None:
         return ""
     return f"{duration} ms" if duration < 1000 else f"{duration / 1000:.1f} s"
+
+
+def _rows(loss: Loss) -> str:
+    if loss.rows is None:
+        return "rows unknown"
+    about = "" if loss.exact else "about "
+    return f"{about}{loss.rows:,} {'row' if loss.rows == 1 else 'rows'}{' with a value' if loss.column else ''}"
 
 
 def entry_object(entry: Entry) -> dict[str, Any]:

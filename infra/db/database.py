@@ -315,6 +315,11 @@ class Database:
         rows = self.rows(f"SELECT sql FROM {history.TABLE} WHERE version = %s", version)
         return rows[0][0] if rows else None
 
+    def kept_down(self, version: str) -> str | None:
+        """Return the down script that the history keeps of a version."""
+        rows = self.rows(f"SELECT down_sql FROM {history.TABLE} WHERE version = %s", version)
+        return rows[0][0] if rows else None
+
     def tables(self) -> list[str]:
         """Name the user's tables in schema public, the history and those of extensions left out."""
         return [name for (name,) in self.rows(TABLES, history.TABLE)]
@@ -401,6 +406,8 @@ class Database:
         with self._writing(), self._told(), self.connection.transaction():
             self.connection.execute(f"SET LOCAL client_min_messages = warning; {history.CREATE}")
             for each in migrations:
+                for other in each.directives.replaces:
+                    self.connection.execute(f"DELETE FROM {history.TABLE} WHERE version::numeric = %s", [other.number])
                 self.connection.execute(
                     f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql)"
                     " VALUES (%(version)s, %(name)s, %(status)s, %(checksum)s, %(sql)s, %(down)s)"

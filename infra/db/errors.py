@@ -3,20 +3,21 @@
     ToolError                 1    unexpected; and the base of all others
     |       NotRecorded
     |-- UsageError             2    settings, arguments or files that make no sense
-    |       SettingsError, FilesError, ComposeFileError, ComposeUnsupported, NoPassword, NoFile, NotApplied,
-    |       SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
+    |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, NothingToSquash, ComposeFileError,
+    |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
-    |       DriftError, CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed,
-    |       NotStopped, NotDeleted, DocsStale
+    |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, InsideSquash, CannotUndo, HistoryMoved,
+    |       CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed, NotStopped, NotDeleted,
+    |       DocsStale
     |-- ServerError            5    the server could not be started, reached or made ready
-    |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding,
-    |       NoRight, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken, NameConflict,
-    |       OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised, OtherPassword,
-    |       OtherRole, OtherDatabase, WrongServer, ProgramMissing, InUse, ConnectionFailed, DatabaseMissing,
-    |       PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown, HostUnreachable,
-    |       NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted, ServerFull,
-    |       ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
+    |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
+    |       NoScratch, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken,
+    |       NameConflict, OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised,
+    |       OtherPassword, OtherRole, OtherDatabase, WrongServer, ProgramMissing, InUse, ConnectionFailed,
+    |       DatabaseMissing, PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown,
+    |       HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted,
+    |       ServerFull, ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
     |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded
     |-- LockError              6    another run, or a table lock, could not be waited out
     |       RunIsHeld, TableIsHeld, ResetBlocked
@@ -114,14 +115,84 @@ class SettingsError(UsageError):
 class FilesError(UsageError):
     """Migration files that make no sense."""
 
-    def __init__(self, problems: list[str]) -> None:
-        """List them all."""
+    def __init__(self, problems: list[str], same: list[list[str]] | None = None) -> None:
+        """List them all.
+
+        Args:
+            problems: a line for each.
+            same: the names of files that have one number between them, for each such number.
+
+        """
+        self.problems, self.same = problems, same or []
         count = "One migration file cannot" if len(problems) == 1 else f"{len(problems)} migration files cannot"
         super().__init__(
             f"{count} be used.",
             where="\n".join(f"  {problem}" for problem in problems),
             consequence="Nothing was started or changed.",
             next="Mend them, then run the same command again.",
+        )
+
+
+class NumberTaken(FilesError):
+    """Two files with one number, mostly after a merge of two branches."""
+
+    def __init__(self, error: FilesError, known: list[tuple[str, str]], *, asked: bool) -> None:
+        """Say what is known of each file and how it is mended.
+
+        Args:
+            error: what is wrong with the folder, this included.
+            known: (file name, when and by whom it was applied; empty: it was not) of each.
+            asked: whether the history could be read.
+
+        """
+        super().__init__(error.problems, error.same)
+        free = [name for name, since in known if not since]
+        if asked:
+            lines = [f"    {name}: {f'applied {since}' if since else 'not applied here'}" for name, since in known]
+        else:
+            lines = ["    Which of them was applied is not known: the database does not answer."]
+        self.where += "\n" + "\n".join(lines)
+        self.next = (
+            f"Give the one that is new another number:  invoke migrate-new --renumber {free[-1]}"
+            if free
+            else "Both were applied, so neither can get another number; remove the one that is wrong."
+        )
+
+
+class NameUnusable(UsageError):
+    """A name that cannot become a file's."""
+
+    def __init__(self, name: str, longest: int) -> None:
+        """Say what can."""
+        super().__init__(
+            f"{name!r} cannot be the name of a migration.",
+            where=f"  A name has letters a to z, digits and underscores, and at most {longest} characters.",
+            consequence="Nothing was created.",
+            next="invoke migrate-new add_face_landmarks",
+        )
+
+
+class NotAPair(UsageError):
+    """A file that cannot get another number."""
+
+    def __init__(self, name: str) -> None:
+        """Say what can."""
+        super().__init__(
+            f"{name} cannot get another number: it is no NNN_name.sql in the folder of the migrations, or git refuses.",
+            consequence="Nothing was moved.",
+            next="invoke migrate-status",
+        )
+
+
+class AppliedAlready(Refused):
+    """An applied file keeps its number."""
+
+    def __init__(self, label: str, since: str) -> None:
+        """Say since when."""
+        super().__init__(
+            f"{label} was applied ({since}), so it keeps its number: other databases may have it, too.",
+            consequence="Nothing was moved.",
+            next="Renumber the other file of that number, or undo this one first:  invoke migrate-rollback --plan",
         )
 
 
@@ -135,7 +206,9 @@ class DriftError(Refused):
         ),
         "missing": (
             "was applied, but its file is gone",
-            "bring the file back (another branch?), or forget it:  invoke migrate-resolve {} --pending",
+            """bring its file back (another branch?),
+    or undo the newest, this one by the history's copy of its down script:  invoke migrate-rollback
+    or forget it:  invoke migrate-resolve {} --pending""",
         ),
         "out-of-order": (
             "was never applied, but newer files were",
@@ -167,6 +240,121 @@ class DriftError(Refused):
             where="\n".join(where) + (f"\n{diffs}" if diffs else ""),
             consequence="Nothing was changed.",
             next="\n".join(ways),
+        )
+
+
+class NotCommitted(Refused):
+    """Files that would be removed, and that git does not keep."""
+
+    def __init__(self, names: list[str], folder: str) -> None:
+        """Name them."""
+        super().__init__(
+            "Git does not keep these files as they are, so removing them would lose them.",
+            where="\n".join(f"  {folder}/{name}" for name in names[:10])
+            + (f"\n  and {len(names) - 10} more" if len(names) > 10 else ""),
+            consequence="Nothing was changed.",
+            next="Commit them, then run the same command again.",
+        )
+
+
+class NothingToSquash(UsageError):
+    """Fewer than two files."""
+
+    def __init__(self, last: str) -> None:
+        """Say what it takes."""
+        super().__init__(
+            f"There are no two files up to {last} that could become one.",
+            consequence="Nothing was changed.",
+            next="invoke migrate-status",
+        )
+
+
+class SquashDiffers(Refused):
+    """The one file does not make what the single ones make."""
+
+    def __init__(self, differences: str) -> None:
+        """Show what differs."""
+        super().__init__(
+            "One file in their place would not make the same database, as a trial on a throw-away one shows.",
+            where=differences,
+            consequence="Nothing was changed.",
+            next="Squash up to a version before the one that makes what differs; invoke migrate-status lists them.",
+        )
+
+
+class InsideSquash(Refused):
+    """A database that stands between the first and the last of the files that were squashed into one."""
+
+    def __init__(self, squash: str, replaced: tuple[str, str], applied: list[str]) -> None:
+        """Say where it stands.
+
+        Args:
+            squash: the file that took their place.
+            replaced: the first and the last file that it replaces.
+            applied: what of them is applied.
+
+        """
+        first, last = replaced
+        super().__init__(
+            f"{squash} replaces {first} to {last}, and this database has only some of them, or has them otherwise.",
+            where=f"  applied here: {', '.join(applied[:5])}"
+            + (f" and {len(applied) - 5} more" if len(applied) > 5 else ""),
+            consequence="Neither the one file nor the rest of the others would be right, so nothing was changed.",
+            next=(
+                f"Check out the last commit that has {last}.sql, bring the database up to it:\n"
+                f"  invoke migrate --to {last.partition('_')[0]}\n"
+                "Then come back to this one, and go on:  invoke migrate"
+            ),
+        )
+
+
+class CannotUndo(Refused):
+    """Versions whose down script is missing, or is another one than when they were applied."""
+
+    def __init__(self, problems: list[tuple[str, bool, str]], folder: str) -> None:
+        """Say what stands in the way and how each is settled.
+
+        Args:
+            problems: (version_name, whether its file is there, how its script differs; empty: it has none) of each.
+            folder: where the files are.
+
+        """
+        where, ways = [], []
+        for label, has_file, diff in problems:
+            version = label.partition("_")[0]
+            if diff:
+                where.append(f"  {label}: its down script is another one than when it was applied\n{diff}")
+                ways.append(f"  {label}: undo the edit, or accept it:  invoke migrate-resolve {version} --applied")
+            elif has_file:
+                where.append(f"  {label} has no down script")
+                ways.append(
+                    f"  {label}: write {folder}/{label}.down.sql, then:  invoke migrate-resolve {version} --applied\n"
+                    f"    or undo it by hand, then:  invoke migrate-resolve {version} --pending"
+                )
+            else:
+                where.append(f"  {label} has no down script: its file is gone, and the history keeps none")
+                ways.append(
+                    f"  {label}: bring its file back (another branch?) and write its down script,\n"
+                    f"    or undo it by hand, then:  invoke migrate-resolve {version} --pending"
+                )
+        super().__init__(
+            "Not everything of this can be undone.",
+            where="\n".join(where),
+            consequence="Nothing was changed.",
+            next="\n".join(ways),
+        )
+
+
+class HistoryMoved(Refused):
+    """Something newer was applied after a rollback was planned."""
+
+    def __init__(self, newer: list[str]) -> None:
+        """Name it."""
+        super().__init__(
+            "Another run has applied something newer in the meantime.",
+            where="\n".join(f"  {label}" for label in newer),
+            consequence="So the plan that was shown does not hold any more, and it was not carried out any further.",
+            next="Look at the plan again:  invoke migrate-rollback --plan",
         )
 
 
@@ -254,16 +442,24 @@ class MigrationFailed(ToolError):
         detail: str | None = None,
         hint: str | None = None,
         excerpt: str = "",
-        next: str = "",  # noqa: A002
+        undo: bool = False,
     ) -> None:
         """Keep the parts and build the sentence."""
         said = [message, *(f"{word}: {text}" for word, text in (("Detail", detail), ("Hint", hint)) if text)]
         place = f"{file}:{line}" if line else file
         super().__init__(
-            f"{version}_{name} failed" + (f" (SQLSTATE {sqlstate})" if sqlstate else "") + ": " + "\n".join(said),
+            f"{f'Undoing {version}_{name}' if undo else f'{version}_{name}'} failed"
+            + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
+            + ": "
+            + "\n".join(said),
             where=f"  {place}" + (f"\n{excerpt}" if excerpt else ""),
             consequence=consequence,
-            next=next or "Mend the file, then:  invoke migrate",
+            next=(
+                f"Mend the down script and accept it:  invoke migrate-resolve {version} --applied\n"
+                "Then go on:  invoke migrate-rollback"
+                if undo
+                else "Mend the file, then:  invoke migrate"
+            ),
         )
         self.version, self.name, self.file, self.line = version, name, file, line
         self.message, self.sqlstate, self.detail, self.hint = message, sqlstate, detail, hint
@@ -409,6 +605,43 @@ class NoRight(ServerError):
         )
 
 
+class NoScratch(ServerError):
+    """A throw-away database could not be made."""
+
+    def __init__(self, user: str, said: str, *, may_not: bool) -> None:
+        """Say why.
+
+        Args:
+            user: the role that wanted it.
+            said: what the server said.
+            may_not: it lacks the right, rather than the server something.
+
+        """
+        super().__init__(
+            f"The role {user} may not create databases, and this works on a throw-away one."
+            if may_not
+            else "The throw-away database that this works on could not be made.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="The original was only read; nothing was changed.",
+            next=f'As a superuser:  ALTER ROLE "{user}" CREATEDB;  or set DB_USER to a role that has it.'
+            if may_not
+            else "Mend what it says, then run the same command again.",
+        )
+
+
+class SchemaUnread(ServerError):
+    """pg_dump could not read the schema."""
+
+    def __init__(self, database: str, said: str) -> None:
+        """Say what pg_dump said."""
+        super().__init__(
+            f"The schema of the database {database} could not be read.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="Nothing was changed.",
+            next="Run it as the owner of everything in it (DB_USER), or as a superuser.",
+        )
+
+
 class NotSingle(Refused):
     """--single, but some files want no transaction."""
 
@@ -428,7 +661,7 @@ class NotRecorded(ToolError):
     def __init__(self, labels: list[str]) -> None:
         """Say what is missing."""
         super().__init__(
-            "psql reported success, but the history does not hold these files.",
+            "psql reported success, but the history does not agree about these files.",
             where="\n".join(f"  {label}" for label in labels),
             consequence="Their changes may be there or not; look before you go on.",
             next="invoke migrate-status",
@@ -750,13 +983,14 @@ class ResetBlocked(LockError):
 class NotConfirmed(Refused):
     """The question was not answered with the word it asks for."""
 
-    def __init__(self, command: str) -> None:
-        """Say how to go on."""
-        super().__init__(
-            "Not confirmed.",
-            consequence="Nothing was changed.",
-            next=f"Type the word when asked, or, in a script:  invoke {command} --yes",
+    def __init__(self, command: str, word: str = "yes") -> None:
+        """Say how to go on; the name of a database is asked for whatever the flags say."""
+        flag = (
+            f"Type {word} when asked, or, in a script:  invoke {command} --yes"
+            if word == "yes"
+            else f"The database is on another machine, so type its name, {word}, when asked (a script pipes it in)."
         )
+        super().__init__("Not confirmed.", consequence="Nothing was changed.", next=flag)
 
 
 class CheckPending(CheckFailed):
@@ -1170,6 +1404,21 @@ class WrongEmbedded(WrongServer):
             consequence="Nothing was changed there.",
             next="Another PostgreSQL on this machine has the same port: stop it, or choose another port:"
             f"  DB_PORT={_other_port(port)} invoke migrate",
+        )
+
+
+class HowFar(UsageError):
+    """How far to go back makes no sense."""
+
+    def __init__(self) -> None:
+        """Say what does."""
+        super().__init__(
+            "How far to go back is not clear.",
+            consequence="Nothing was changed.",
+            next=(
+                "A number of files, 1 or more:         invoke migrate-rollback --steps 2\n"
+                "Or the version that stays the newest:  invoke migrate-rollback --to 007"
+            ),
         )
 
 

@@ -69,6 +69,11 @@ class Applied:
         return int(self.version)
 
     @property
+    def since(self) -> str:
+        """When and by whom, for messages."""
+        return f"{self.applied_at:%Y-%m-%d %H:%M} by {self.applied_by}"
+
+    @property
     def label(self) -> str:
         """How it is called in messages."""
         return f"{self.version}_{self.name}"

@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.db import scratch
+from infra.db import staging
 from infra.db.errors import CannotWork
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ def refuse_what_cannot_work(steps: Sequence[Migration], folder: str) -> None:
         CannotWork: with file and line of each finding.
 
     """
-    checked = {step.path.name: sql for step in steps if step.directives.transaction and (sql := _sql(step))}
+    checked = {step.file_name: sql for step in steps if step.directives.transaction and (sql := _sql(step))}
     if not checked:
         return
     findings = [finding for file, sql in checked.items() for finding in _prepared(file, sql)]
-    with scratch.folder() as here:
+    with staging.folder() as here:
         for file, sql in checked.items():
             (here / file).write_text(_for_squawk(sql), encoding="utf-8", newline="\n")
         findings += _squawk(here, sorted(checked))
@@ -75,7 +75,7 @@ def _sql(step: Migration) -> str | None:
 
     In such a file, a transaction that it ends is only noticed when it has ended (`psql.driver`).
     """
-    if step.text.sql is None and step.path.stat().st_size <= LARGEST:
+    if step.text.sql is None and step.path and step.path.stat().st_size <= LARGEST:
         return step.path.read_text(encoding="utf-8-sig")
     return step.text.sql
 

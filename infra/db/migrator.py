@@ -14,6 +14,7 @@ A run, in order; the README links here for its guarantees:
 5. A file that meets its lock_timeout is rolled back, its blocker is shown, and it is tried again, a bounded number of
    times.
 6. Ctrl-C ends the backend by its unique application_name and waits until its transaction is rolled back.
+   Going back runs down scripts by the same driver: the history row is deleted in the transaction of its script.
 7. Success is what the history says afterwards, together with psql's exit code and the driver's END mark: never one
    alone.
 8. Commits before the last of a run do not wait for the disk; the last one flushes them all. When a run stops early,
@@ -24,14 +25,15 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import random
 import secrets
 import shutil
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from infra.db import errors, lint, plan, psql, scratch
+from infra.db import errors, lint, plan, psql, staging
 from infra.db.database import LOCK_POLL, TRANSIENT, describe
 from infra.db.servers.process import lines
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from infra.db.database import Backend, Database
     from infra.db.history import Applied, History
     from infra.db.migration import Migration
-    from infra.db.servers import Server
+    from infra.db.servers import Programs
     from infra.db.settings import Settings
 
 COPY_CHUNK = 1 << 20  # bytes
@@ -143,6 +145,11 @@ class _Run:
     shown: int = 0
 
     @property
+    def undoes(self) -> bool:
+        """Whether it goes back."""
+        return self.steps[0].undo
+
+    @property
     def is_stale(self) -> bool:
         """Whether to plan anew: the history has changed, or another run swept our files away before psql read them."""
         swept = self.error is not None and not self.error.version and "No such file or directory" in self.error.text
@@ -153,12 +160,13 @@ class Migrator:
     """Carries out plans on one database.
 
     Attributes:
+        files: all migrations, in order.
         applied: the history rows that were added since the last call of `migrate`, also after it failed.
 
     """
 
     def __init__(
-        self, server: Server, settings: Settings, files: Sequence[Migration], tell: Callable[[Event], None]
+        self, server: Programs, settings: Settings, files: Sequence[Migration], tell: Callable[[Event], None]
     ) -> None:
         """Keep what it works with.
 
@@ -171,17 +179,17 @@ class Migrator:
         """
         self._server = server
         self._settings = settings
-        self._files = files
+        self.files = files
         self._tell = tell
         self._folder = settings.shown(settings.migrations_dir)
         self.applied: Sequence[Applied] = ()
 
     def compare(self, history: History, *, busy: bool = False) -> State:
         """Compare the files with a history; `busy` when a run is at work."""
-        return State(plan.compare(self._files, history.rows, busy=busy), history)
+        return State(plan.compare(self.files, history.rows, busy=busy), history)
 
     def _state(self, database: Database, deadline: float) -> State:
-        """Read the history and compare; refuse a database that was filled by other means.
+        """Read the history and compare.
 
         A file without a transaction is `running` in the history while another run is at it; only when nobody is at
         work and the history has not moved since has it failed.
@@ -193,8 +201,6 @@ class Migrator:
             history = database.history()
             if history.digest == before:
                 break
-        if not history.rows:
-            plan.refuse_unrecorded(database.tables())
         return self.compare(history)
 
     def migrate(
@@ -222,20 +228,47 @@ class Migrator:
             ToolError: see `errors`; what was applied before the failure stays applied and is on the disk.
 
         """
+
+        def choose(state: State) -> Sequence[Migration]:
+            if not state.history.rows:
+                plan.refuse_unrecorded(database.tables())
+            return plan.steps(
+                state.entries, to=to, out_of_order=out_of_order, folder=self._folder, recorded=database.kept_sql
+            )
+
         begun = {row.version for row in database.history().rows}
         try:
-            self._rounds(database, to=to, out_of_order=out_of_order, single=single, before=before)
+            self._rounds(database, choose, single=single, before=before)
         finally:
             self.applied = [row for row in self._history_now(database) if row.version not in begun]
         return self.applied
 
+    def rollback(
+        self, database: Database, versions: Sequence[str], *, before: Callable[[], object] | None = None
+    ) -> None:
+        """Undo versions by their down scripts, newest first.
+
+        Args:
+            database: the watching connection.
+            versions: the newest applied ones.
+            before: as for `migrate`.
+
+        Raises:
+            ToolError: see `errors`; what was undone before the failure stays undone and is on the disk.
+
+        """
+        self._rounds(database, lambda state: self.undo(database, state, versions), before=before)
+
+    def undo(self, database: Database, state: State, versions: Sequence[str]) -> tuple[Migration, ...]:
+        """Return the down scripts of versions, newest first."""
+        return plan.undo(state.entries, versions, copy=database.kept_down, folder=self._folder)
+
     def _rounds(
         self,
         database: Database,
+        choose: Callable[[State], Sequence[Migration]],
         *,
-        to: str | None,
-        out_of_order: bool,
-        single: bool,
+        single: bool = False,
         before: Callable[[], object] | None,
     ) -> None:
         """Plan and run until nothing is left, or something stops it."""
@@ -243,9 +276,7 @@ class Migrator:
         tries: dict[str, int] = {}
         for _ in range(MOST_ROUNDS):
             state = self._state(database, deadline)
-            steps = plan.steps(
-                state.entries, to=to, out_of_order=out_of_order, folder=self._folder, recorded=database.kept_sql
-            )
+            steps = choose(state)
             if not steps:
                 return
             self._refuse(steps, single=single)
@@ -287,7 +318,7 @@ class Migrator:
         options = psql.session_options(
             lock_timeout=self._settings.lock_timeout, server_version=facts.version, server_is_windows=facts.is_windows
         )
-        with scratch.folder() as folder:
+        with staging.folder() as folder:
             sweep = self._server.sweep(folder)
             script = psql.driver(steps, token=token, expected=expected, single=single, sweep=sweep)
             _stage(folder, steps, token, script)
@@ -303,7 +334,7 @@ class Migrator:
                 raise errors.Interrupted(
                     f"Interrupted{' in ' + run.running.label if run.running else ''}.",
                     consequence=_consequence(run),
-                    next="Go on when you like:  invoke migrate",
+                    next=f"Go on when you like:  invoke {'migrate-rollback' if run.undoes else 'migrate'}",
                 ) from None
             run.exit_code = process.wait()
             return run
@@ -383,7 +414,7 @@ class Migrator:
         return errors.MigrationFailed(
             version=step.version,
             name=step.name,
-            file=f"{self._folder}/{step.path.name}",
+            file=f"{self._folder}/{step.file_name}" + ("" if step.path else " (the history's copy)"),
             line=line,
             message=message,
             sqlstate=error.sqlstate or None if error else None,
@@ -391,6 +422,7 @@ class Migrator:
             hint=hint or None,
             excerpt=_excerpt(error, step, line) if error else "",
             consequence=consequence,
+            undo=step.undo,
         )
 
 
@@ -466,9 +498,9 @@ def _note(item: psql.Marker | psql.Message | str, run: _Run) -> Iterator[Event]:
 
 
 def _refuse_unrecorded(steps: Sequence[Migration], after: History) -> None:
-    done = {row.number for row in after.rows if row.status == "applied"}
-    if missing := [step.label for step in steps if step.number not in done]:
-        raise errors.NotRecorded(missing)
+    done = {row.number for row in after.rows if row.status == "applied" or steps[0].undo}
+    if wrong := [step.label for step in steps if (step.number in done) == step.undo]:
+        raise errors.NotRecorded(wrong)
 
 
 def _stage(folder: Path, steps: Sequence[Migration], token: str, script: Iterator[str]) -> None:
@@ -476,11 +508,15 @@ def _stage(folder: Path, steps: Sequence[Migration], token: str, script: Iterato
     with (folder / "driver.sql").open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(script)
     for step in steps:
-        with step.path.open("rb") as source, (folder / psql.staged_name(step)).open("wb") as target:
+        with _opened(step) as source, (folder / psql.staged_name(step)).open("wb") as target:
             target.write(psql.fence(token))
             first = source.read(COPY_CHUNK)
             target.write(first.removeprefix(codecs.BOM_UTF8))
             shutil.copyfileobj(source, target, COPY_CHUNK)
+
+
+def _opened(step: Migration) -> BinaryIO:
+    return step.path.open("rb") if step.path else io.BytesIO((step.text.sql or "").encode())
 
 
 def _without_error(run: _Run) -> str:
@@ -499,7 +535,8 @@ def _answering(run: _Run) -> Iterator[None]:
     try:
         yield
     except errors.ServerLost as error:
-        unsure = f"\nWhether {_span(run.done)} stayed applied shows when the server is back." if run.done else ""
+        state = "undone" if run.undoes else "applied"
+        unsure = f"\nWhether {_span(run.done)} stayed {state} shows when the server is back." if run.done else ""
         raise errors.ServerLost(error.where.strip(), f"{_consequence(run, sure=False)}{unsure}") from None
 
 
@@ -515,10 +552,12 @@ def _consequence(run: _Run, *, sure: bool = True) -> str:
         )
     elif run.single:
         parts.append("All of it was rolled back; nothing of this run was applied.")
+    elif run.running and run.undoes:
+        parts.append(f"Its down script was rolled back, so {run.running.version} is still applied.")
     elif run.running:
         parts.append(f"{run.running.version} was rolled back.")
     if done:
-        parts.append(f"{_span(done)} {'stays' if len(done) == 1 else 'stay'} applied.")
+        parts.append(f"{_span(done)} {'stays' if len(done) == 1 else 'stay'} {'undone' if run.undoes else 'applied'}.")
     tried = len(run.done) + (run.running is not None)
     if later := [step.version for step in run.steps[tried:]]:
         parts.append(f"{_span(later)} {'was' if len(later) == 1 else 'were'} not tried.")

@@ -128,32 +128,41 @@ def _in_transaction(step: Migration, *, token: str, flush: bool, single: bool) -
     yield " \\; ".join(begin) + "\n"
     yield _include(step, token)
     yield _guard(step, token, "pg_catalog.pg_current_xact_id_if_assigned() = :'_migrate_xact'::pg_catalog.xid8")
-    yield (
-        f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql, duration_ms)\n"
-        f"VALUES ({_values(step, 'applied', token)}, {_elapsed()}) {_returning()} \\gset\n"
-    )
+    if step.undo:
+        yield f"DELETE FROM {history.TABLE} WHERE version = '{step.version}' {_returning(_elapsed())} \\gset\n"
+    else:
+        yield (
+            f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql, duration_ms)\n"
+            f"VALUES ({_values(step, 'applied', token)}, {_elapsed()}) {_returning('duration_ms')} \\gset\n"
+        )
     if not single:
         yield "COMMIT;\n"
     yield _tidy() + f"\\echo {token} DONE {step.version} :_migrate_ms\n"
 
 
 def _statement_by_statement(step: Migration, *, token: str) -> Iterator[str]:
-    """One file whose statements cannot be rolled back together: recorded as running before, as applied after."""
-    yield (
-        f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql)\n"
-        f"VALUES ({_values(step, 'running', token)})\n"
-        f"ON CONFLICT (version) DO UPDATE SET status = 'running', applied_at = pg_catalog.clock_timestamp();\n"
-        f"SELECT {history.DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \\gset\n"
-    )
+    """One file whose statements cannot be rolled back together: recorded as running before, as done after."""
+    if step.undo:
+        yield f"UPDATE {history.TABLE} SET status = 'running' WHERE version = '{step.version}';\n"
+    else:
+        yield (
+            f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql)\n"
+            f"VALUES ({_values(step, 'running', token)})\n"
+            f"ON CONFLICT (version) DO UPDATE SET status = 'running', applied_at = pg_catalog.clock_timestamp();\n"
+        )
+    yield (f"SELECT {history.DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \\gset\n")
     if step.directives.lock_timeout:
         yield f"SET lock_timeout = '{step.directives.lock_timeout}';\n"
     yield _include(step, token)
     yield _guard(step, token, "pg_catalog.pg_current_xact_id_if_assigned() IS NULL")
-    yield (
-        f"UPDATE {history.TABLE} SET status = 'applied', duration_ms = {_elapsed()}\n"
-        f"WHERE version = '{step.version}' RETURNING duration_ms AS _migrate_ms \\gset\n"
-        f"SELECT {history.DIGEST} AS _migrate_digest \\gset\n"
-    )
+    if step.undo:
+        done = f"DELETE FROM {history.TABLE} WHERE version = '{step.version}' RETURNING {_elapsed()}"
+    else:
+        done = (
+            f"UPDATE {history.TABLE} SET status = 'applied', duration_ms = {_elapsed()}\n"
+            f"WHERE version = '{step.version}' RETURNING duration_ms"
+        )
+    yield f"{done} AS _migrate_ms \\gset\nSELECT {history.DIGEST} AS _migrate_digest \\gset\n"
     yield _tidy() + f"\\echo {token} DONE {step.version} :_migrate_ms\n"
 
 
@@ -194,8 +203,8 @@ def _elapsed() -> str:
     return "(extract(epoch FROM pg_catalog.clock_timestamp() - :'_migrate_start'::timestamptz) * 1000)::integer"
 
 
-def _returning() -> str:
-    return f"RETURNING duration_ms AS _migrate_ms, (:_migrate_digest)::bigint # {history.ROW_HASH} AS _migrate_digest"
+def _returning(duration: str) -> str:
+    return f"RETURNING {duration} AS _migrate_ms, (:_migrate_digest)::bigint # {history.ROW_HASH} AS _migrate_digest"
 
 
 def _tidy() -> str:

@@ -1,48 +1,251 @@
-"""Folders for the files that a run hands to psql; they go with the run, and those of killed runs with a later one."""
+"""A throw-away database on the same server: made like the original, used, and always dropped.
+
+Its name says whose it is and when it was made, its comment by which command; so what a killed run left behind can be
+told from everything else. Roles and tablespaces belong to the whole server and are shared with the original.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import stat
-import tempfile
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+import re
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from infra.db import errors
+from infra.db.database import Database
+from infra.db.settings import LONGEST_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
-PREFIX = "invoke-migrate-"
-OLD = 24 * 3600  # seconds; what shares this folder may not share our process ids (containers), so age counts as well
+    from infra.db.servers import Programs
+    from infra.db.servers.process import Process
+    from infra.db.settings import Settings
+
+MIDDLE = "_scratch_"
+TIME = "%Y%m%dT%H%M%SZ"
+NAME = re.compile(rf"(?P<base>.*){MIDDLE}(?P<time>\d{{8}}T\d{{6}}Z)_[0-9a-f]{{8}}", re.DOTALL)
+COMMENT = "A throw-away copy of invoke "
+LONGEST_BASE = LONGEST_NAME - len(f"{MIDDLE}20260131T120000Z_00000000")  # bytes
+
+# What text means in the original: sorting, upper and lower case decide on indexes and constraints. Columns of later
+# versions are read through JSON, so that one query does for all (datlocale is 17's name of daticulocale).
+LOCALE = """
+SELECT pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datlocprovider,
+       coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), to_jsonb(d) ->> 'daticurules',
+       nullif(t.spcname, 'pg_default')
+  FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace
+ WHERE d.datname = current_database()
+"""
+PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
+# ALTER DATABASE SET, and ALTER ROLE IN DATABASE SET for the role that connects.
+SETTINGS = """
+SELECT s.setrole <> 0, split_part(c, '=', 1), substr(c, strpos(c, '=') + 1)
+  FROM pg_db_role_setting s, unnest(s.setconfig) WITH ORDINALITY AS u (c, n)
+ WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND s.setrole IN (0, current_user::regrole) ORDER BY s.setrole, n
+"""
+# Nobody is connected to what a killed run left behind; a comment of somebody else's protects a database. Without one,
+# the run was killed while the database was being made.
+LEFT = """
+SELECT d.datname, coalesce(shobj_description(d.oid, 'pg_database'), ''),
+       CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) END
+  FROM pg_database d
+ WHERE d.datname LIKE '%%' || replace(%s, '_', '\\_') || '%%'
+   AND starts_with(coalesce(shobj_description(d.oid, 'pg_database'), %s), %s)
+   AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)
+ ORDER BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A throw-away database, and what is needed to work on it; a `Migrator` takes the last three as they are.
+
+    Attributes:
+        name: of the database.
+        programs: psql, pg_dump and pg_restore, connected to it.
+        settings: the original's, with this name.
+        database: a connection to it.
+
+    """
+
+    name: str
+    programs: Programs
+    settings: Settings
+    database: Database
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What a killed run left behind.
+
+    Attributes:
+        name: of the database.
+        made_at: when.
+        comment: what it says of itself; empty when the run was killed while it was being made.
+        size: in bytes; None when this role may not know.
+
+    """
+
+    name: str
+    made_at: datetime
+    comment: str
+    size: int | None
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was made."""
+        return (datetime.now(UTC) - self.made_at).total_seconds()
+
+    @property
+    def removal(self) -> str:
+        """The command that removes it."""
+        return f"invoke db.shell --command 'DROP DATABASE \"{self.name}\"'"
 
 
 @contextlib.contextmanager
-def folder() -> Iterator[Path]:
-    """Make a folder that only this account may enter, named after this process, for as long as the block lasts."""
-    _sweep()
-    with tempfile.TemporaryDirectory(prefix=PREFIX, suffix=f".{os.getpid()}", ignore_cleanup_errors=True) as name:
-        yield Path(name)
+def database(original: Database, programs: Programs, *, tool: str) -> Iterator[Scratch]:
+    """Make an empty database like the original, and drop it at the end, whatever happens.
 
+    Args:
+        original: a connection to the original, through which the other one is made and dropped.
+        programs: of the original's server.
+        tool: the command that wants it, like `migrate-verify`.
 
-def _sweep() -> None:
-    """Remove what killed runs of this account left more than a day ago."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*.*"):
-        if _is_ours_and_old(left) and not _is_running(left.name.rpartition(".")[2]):
-            shutil.rmtree(left, ignore_errors=True)
+    Raises:
+        NoScratch: this role may not create databases, or the server could not.
 
-
-def _is_ours_and_old(left: Path) -> bool:
+    """
+    name = new_name(original.settings.name, datetime.now(UTC))
+    settings = replace(original.settings, name=name)
     try:
-        found = left.lstat()
-    except OSError:  # another run was quicker
-        return False
-    is_ours = not hasattr(os, "getuid") or found.st_uid == os.getuid()  # Windows: each account has its own folder
-    return is_ours and stat.S_ISDIR(found.st_mode) and time.time() - found.st_mtime > OLD
+        _create(original, name, tool)
+        with contextlib.closing(_connect(settings, original)) as made:
+            yield Scratch(name, _On(programs, name), settings, made)
+    except BaseException:
+        with contextlib.suppress(errors.ServerError):  # a server that is gone: `leftovers` finds it later
+            _drop(original, name)
+        raise
+    else:
+        _drop(original, name)
 
 
-def _is_running(pid: str) -> bool:
-    import psutil  # noqa: PLC0415 - seldom needed
+def leftovers(connected: Database) -> list[Leftover]:
+    """Return the scratch databases of killed runs on this server: known by name and comment, used by nobody."""
+    found = connected.rows(LEFT, MIDDLE, COMMENT, COMMENT)
+    return [
+        Leftover(name, datetime.strptime(named["time"], TIME).replace(tzinfo=UTC), comment, size)
+        for name, comment, size in found
+        if (named := NAME.fullmatch(name))
+    ]
 
-    return not pid.isdecimal() or psutil.pid_exists(int(pid))
+
+def remove(connected: Database, left: Leftover) -> None:
+    """Drop what a killed run left; refused by the server when somebody is connected to it by now."""
+    connected.do(f"DROP DATABASE IF EXISTS {_quoted(left.name)}")
+
+
+def new_name(base: str, now: datetime) -> str:
+    """Return a name that nobody else has, within PostgreSQL's limit of 63 bytes."""
+    short = base.encode()[:LONGEST_BASE].decode(errors="ignore")
+    return f"{short}{MIDDLE}{now:{TIME}}_{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _On:
+    """A server's programs, connected to another database of it."""
+
+    programs: Programs
+    name: str
+
+    def execute(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        *,
+        folder: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        return self.programs.execute(program, arguments, folder=folder, env={**(env or {}), "PGDATABASE": self.name})
+
+    def sweep(self, folder: Path) -> str:  # noqa: ARG002 - the Protocol's
+        # The lock under which it would be safe is the original's: a run there may be using its files.
+        return ""
+
+
+def _create(original: Database, name: str, tool: str) -> None:
+    import psycopg  # noqa: PLC0415 - see database
+
+    comment = f"{COMMENT}{tool} of {original.settings.name}, made at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    try:
+        original.do(f"CREATE DATABASE {_quoted(name)} {_like(original.rows(LOCALE)[0])}")
+        original.do(f"COMMENT ON DATABASE {_quoted(name)} IS {_literal(f'{comment}; dropped when that ends.')}")
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise errors.NoScratch(original.settings.user, str(error).split("\n")[0], may_not=True) from None
+    except psycopg.Error as error:
+        raise errors.NoScratch(original.settings.user, str(error).strip(), may_not=False) from None
+    _copy_settings(original, name)
+
+
+def _connect(settings: Settings, original: Database) -> Database:
+    import psycopg  # noqa: PLC0415
+
+    try:
+        return Database(settings, original.address)
+    except psycopg.OperationalError as error:  # pg_hba.conf may admit to the original only
+        raise errors.NoScratch(settings.user, str(error).strip(), may_not=False) from None
+
+
+def _like(row: Sequence[Any]) -> str:
+    """Return the options of CREATE DATABASE that make another one like it."""
+    encoding, collate, ctype, provider, locale, rules, tablespace = row
+    options = {
+        "ENCODING": encoding,
+        "LC_COLLATE": collate,
+        "LC_CTYPE": ctype,
+        "LOCALE_PROVIDER": PROVIDERS[provider],
+        "ICU_LOCALE": locale if provider == "i" else None,
+        "ICU_RULES": rules,
+        "BUILTIN_LOCALE": locale if provider == "b" else None,
+    }
+    said = [f"{word} {_literal(value)}" for word, value in options.items() if value]
+    where = [f"TABLESPACE {_quoted(tablespace)}"] if tablespace else []
+    return " ".join(["TEMPLATE template0", *said, *where])
+
+
+def _copy_settings(original: Database, name: str) -> None:
+    """Give it the settings of the original; what this role may not set, the server's own value stands for.
+
+    Through a session's own value (FROM CURRENT), because only the server knows which settings are lists.
+    """
+    import psycopg  # noqa: PLC0415
+
+    settings = original.rows(SETTINGS)
+    with contextlib.closing(original.again()) as fresh:
+        for is_role, setting, value in settings:
+            whom = "ROLE CURRENT_USER IN DATABASE" if is_role else "DATABASE"
+            with contextlib.suppress(psycopg.Error), fresh.connection.transaction():
+                fresh.connection.execute("SELECT set_config(%s, %s, true)", [setting, value])
+                fresh.connection.execute(f"ALTER {whom} {_quoted(name)} SET {_parameter(setting)} FROM CURRENT")
+
+
+def _drop(original: Database, name: str) -> None:
+    """Drop it, by a connection of its own: the original's may be in the middle of something."""
+    with contextlib.closing(original.again()) as fresh:
+        fresh.do(f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)")
+
+
+def _parameter(name: str) -> str:
+    return ".".join(_quoted(part) for part in name.split("."))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

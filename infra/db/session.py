@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
+import shutil
+import tempfile
 import time
 import urllib.parse
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import backup, database, docs, errors, migration, plan, reset
+from infra.db import (
+    backup,
+    catalogue,
+    database,
+    docs,
+    errors,
+    git,
+    losses,
+    migration,
+    plan,
+    reset,
+    scaffold,
+    scratch,
+    squash,
+)
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
 from infra.db.servers import choice
+from infra.db.settings import THIS_MACHINE
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from infra.db.console import Console
     from infra.db.database import Backend, Database
-    from infra.db.servers import Address
+    from infra.db.servers import Address, Server
     from infra.db.settings import Settings
 
 LOOK_EVERY = 0.2  # seconds
+SQUASHED_AT_LEAST = 2
 LONGEST_DIFF = 20  # lines of stale documentation that are shown
 
 
@@ -30,18 +51,24 @@ class Session:
 
     Attributes:
         console: where words go.
-        settings: what it runs with.
-        server: where PostgreSQL is.
 
     """
 
     def __init__(self, console: Console, settings: Settings) -> None:
-        """Choose the server; nothing is read or started yet."""
+        """Keep what it works with; nothing is chosen, read or started yet."""
         self.console = console
-        self.server = choice.choose(settings, console.say, console.pulling)
-        # TLS is for somebody else's server; ours answer on this machine only, without it.
-        self.settings = settings if self.server.kind == "external" else settings.without_tls()
+        self._given = settings
         self._database: Database | None = None
+
+    @cached_property
+    def server(self) -> Server:
+        """Where PostgreSQL is; chosen when it is first needed, because files can be written without one."""
+        return choice.choose(self._given, self.console.say, self.console.pulling)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What it runs with: TLS is for somebody else's server; ours answer on this machine only, without it."""
+        return self._given if self.server.kind == "external" else self._given.without_tls()
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -59,7 +86,7 @@ class Session:
     @property
     def migrations(self) -> str:
         """The folder of the files, as people type it."""
-        return self.settings.shown(self.settings.migrations_dir)
+        return self._given.shown(self._given.migrations_dir)
 
     @property
     def backups(self) -> str:
@@ -93,8 +120,90 @@ class Session:
 
     def migrator(self) -> Migrator:
         """Read the files."""
-        files = migration.read_folder(self.settings.migrations_dir, self.migrations)
+        try:
+            files = migration.read_folder(self.settings.migrations_dir, self.migrations)
+        except errors.FilesError as error:
+            raise self._with_history(error) from None
         return Migrator(self.server, self.settings, files, self.console.event)
+
+    def _with_history(self, error: errors.FilesError) -> errors.FilesError:
+        """Add to two files of one number which of them was applied, as far as it can be known without starting."""
+        if not error.same:
+            return error
+        try:
+            rows = self._history().rows
+        except errors.ToolError:
+            return errors.NumberTaken(error, [(name, "") for names in error.same for name in names], asked=False)
+        known = [(name, scaffold.applied(name, names, rows)) for names in error.same for name in names]
+        return errors.NumberTaken(error, known, asked=True)
+
+    def _history(self) -> History:
+        """Return the history of a server that answers, or nothing for one that was never created; starts nothing."""
+        if self.server.address() is None and not self.server.exists():
+            return History()
+        return self.running().history()
+
+    def new(self, name: str, *, transaction: bool) -> tuple[str, ...]:
+        """Create the next pair of files; their names."""
+        folder, words = self._given.migrations_dir, scaffold.snake_case(name)
+        elsewhere = scaffold.elsewhere(folder)
+        version = scaffold.next_version(folder, elsewhere)
+        self._tell_taken(folder, elsewhere)
+        made = scaffold.create(folder, f"{version}_{words}", transaction=transaction)
+        return tuple(self._given.shown(path) for path in made)
+
+    def renumber(self, name: str) -> list[str]:
+        """Move a pair that is not applied to the next free number; what became of each file."""
+        folder = self._given.migrations_dir
+        name = name.replace("\\", "/").rpartition("/")[2]
+        if since := scaffold.applied(name, scaffold.same_number(folder, name), self._history().rows):
+            raise errors.AppliedAlready(name, since)
+        elsewhere = scaffold.elsewhere(folder)
+        self._tell_taken(folder, elsewhere)
+        moved = scaffold.renumber(folder, name, scaffold.next_version(folder, elsewhere))
+        return [f"{self._given.shown(old)} is now {new.name}" for old, new in moved]
+
+    def squash(self, to: str) -> tuple[str, int]:
+        """Put one file in the place of all up to a version, proven to make the same; its name, and how many went."""
+        migrator, folder = self.migrator(), self.settings.migrations_dir
+        last = plan.find(migrator.compare(History()).entries, to)
+        files = [file for file in migrator.files if file.number <= int(last.version)]
+        if len(files) < SQUASHED_AT_LEAST:
+            raise errors.NothingToSquash(last.label)
+        names = [path.name for file in files for path in (file.path, file.down_path) if path]
+        if lost := git.uncommitted(folder, names):
+            raise errors.NotCommitted(lost, self.migrations)
+        connected = self.ready()
+        database.refuse_unfit(connected.facts(), self.settings)
+        made = folder / f"{files[-1].version}_{squash.NAME}.sql"
+        with tempfile.TemporaryDirectory(prefix="invoke-migrate-") as name:
+            trial = Path(name) / made.name
+            with self._scratch("migrate-squash", files) as one:
+                wanted = catalogue.dump(one.programs, one.database, squash.ARGUMENTS)
+                roles, major = squash.roles(one.database), one.database.facts().version // 10000
+                trial.write_text(squash.compose(files, wanted, roles, major), encoding="utf-8", newline="\n")
+            with self._scratch("migrate-squash", migration.read_folder(trial.parent, self.migrations)) as other:
+                found = catalogue.dump(other.programs, other.database, squash.ARGUMENTS)
+            if differences := catalogue.compare(catalogue.split(wanted), catalogue.split(found)):
+                raise errors.SquashDiffers(catalogue.readable(differences, wanted="single files", found="one file"))
+            git.git(folder, "rm", "--quiet", "--", *names)
+            shutil.copyfile(trial, made)
+            git.git(folder, "add", "--", made.name)
+        return self.settings.shown(made), len(files)
+
+    @contextlib.contextmanager
+    def _scratch(self, tool: str, files: Sequence[migration.Migration]) -> Iterator[scratch.Scratch]:
+        """Make a throw-away database beside the real one and apply files to it."""
+        with scratch.database(self.ready(), self.server, tool=tool) as made:
+            Migrator(made.programs, made.settings, files, lambda _: None).migrate(made.database)
+            yield made
+
+    def _tell_taken(self, folder: Path, elsewhere: list[scaffold.Taken]) -> None:
+        """Say which branches took the numbers that are skipped."""
+        free = int(scaffold.next_version(folder, ()))
+        for taken in elsewhere:
+            if int(taken.name.partition("_")[0]) >= free:
+                self.console.say(f"{taken.name} is taken on the branch {taken.branch}.", "yellow")
 
     def look(self) -> State:
         """Compare files and history without starting anything; what was never created has an empty history."""
@@ -154,6 +263,32 @@ class Session:
             if with_backup:
                 self.backup()
             return reset.empty(connected, self.settings.lock_timeout)
+
+    def rollback(self, *, steps: str, to: str | None, plan_only: bool, yes: bool) -> None:
+        """Show what going back undoes and what is lost by it, ask, and do it."""
+        if not steps.isdecimal() or int(steps) < 1 or (to is not None and steps != "1"):
+            raise errors.HowFar
+        migrator = self.migrator()
+        connected = self.running() if plan_only else self.ready()
+        state = migrator.compare(connected.history(), busy=connected.holder() is not None)
+        versions = plan.newest(state.entries, count=int(steps), to=to)
+        scripts = migrator.undo(connected, state, versions)
+        lost = [(script, losses.count(connected, script.text.sql or "")) for script in scripts]
+        self.console.way_back(lost, self.where)
+        if plan_only or not scripts:
+            return
+        database.refuse_unfit(connected.facts(), self.settings)
+        self.confirm(f"This undoes {', '.join(script.label for script in scripts)}.", "migrate-rollback", yes=yes)
+        began = time.monotonic()
+        migrator.rollback(connected, versions)
+        self.console.undone(len(scripts), time.monotonic() - began, self.where)
+
+    def confirm(self, danger: str, command: str, *, yes: bool) -> None:
+        """Ask before something is lost; on another machine by the database's name, which no habit types."""
+        if self.settings.host not in THIS_MACHINE:
+            self.console.confirm(danger, command, self.settings.name)
+        elif not yes:
+            self.console.confirm(danger, command)
 
     def settle(self, version: str, *, applied: bool, pending: bool) -> plan.Entry:
         """Record a version as applied as its file stands, or forget it; the entry as it was before."""

@@ -53,7 +53,38 @@ class Identity:
     tls: bool = False
 
 
-class Server(Protocol):
+class Programs(Protocol):
+    """The programs that belong to a server, connected to one database of it: all that running SQL files needs."""
+
+    def execute(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        *,
+        folder: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start one of the server's own client programs, connected by PG* variables as the configured user.
+
+        Args:
+            program: `psql`, `pg_dump` or `pg_restore`.
+            arguments: without any connection argument and without any secret.
+            folder: a folder of this machine whose files the program finds in its current directory.
+            env: further environment variables (PGAPPNAME, PGOPTIONS, ...).
+
+        Raises:
+            ServerError: when the program cannot be started.
+
+        """
+
+    def sweep(self, folder: Path) -> str:
+        """Return a shell command that removes what killed runs left beside the copy of `folder`; empty: nothing to do.
+
+        It is run by psql under the run's lock, so nobody else's files are in use; see `psql.driver`.
+        """
+
+
+class Server(Programs, Protocol):
     """A PostgreSQL server that this machine can use.
 
     Attributes:
@@ -91,33 +122,6 @@ class Server(Protocol):
 
     def verify(self, identity: Identity) -> None:
         """Raise ServerError when whoever answered the connection is not this server."""
-
-    def execute(
-        self,
-        program: str,
-        arguments: Sequence[str],
-        *,
-        folder: Path | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> Process:
-        """Start one of the server's own client programs, connected by PG* variables as the configured user.
-
-        Args:
-            program: `psql`, `pg_dump` or `pg_restore`.
-            arguments: without any connection argument and without any secret.
-            folder: a folder of this machine whose files the program finds in its current directory.
-            env: further environment variables (PGAPPNAME, PGOPTIONS, ...).
-
-        Raises:
-            ServerError: when the program cannot be started.
-
-        """
-
-    def sweep(self, folder: Path) -> str:
-        """Return a shell command that removes what killed runs left beside the copy of `folder`; empty: nothing to do.
-
-        It is run by psql under the run's lock, so nobody else's files are in use; see `psql.driver`.
-        """
 
     def stop(self) -> bool:
         """Stop it and keep its data; False when it was not running."""
