@@ -45,6 +45,8 @@ FILES = {
     "005_five.sql": "CREATE FUNCTION five() RETURNS int LANGUAGE sql AS 'SELECT 5'; INSERT INTO one VALUES (five());",
     "006_six.sql": "-- migrate: no-transaction\nCREATE INDEX CONCURRENTLY six ON two (i);\nSELECT pg_sleep(0.1);",
 }
+LONGEST_DELAY = 0.5  # seconds from a moment of the run that can be seen to the kill; or half of a whole run
+LOOK_EVERY = 0.01  # seconds
 MADE = {"001": ["one"], "002": ["two"], "004": ["two_i", "four"]}
 STATE = """
 SELECT (SELECT array_agg(i ORDER BY i) FROM one), (SELECT count(*) FROM two), (SELECT sum(i) FROM four), five(),
@@ -94,10 +96,13 @@ def play(base: Project, clean: Clean, seed: int, number: int) -> tuple[str, str]
 
     """
     chance = random.Random(f"{seed}/{number}")
-    kind, moment = chance.choice(KINDS), chance.uniform(0.2, 1.05)
+    kind, after, delay = chance.choice(KINDS), chance.randrange(-1, len(FILES)), chance.uniform(0, LONGEST_DELAY)
+    moment = f"{delay:.2f} s after {after} files" if after >= 0 else f"{clean.seconds * delay:.2f} s after the start"
     here = _on_fresh_database(base)
     run = here.start("migrate")
-    time.sleep(moment * clean.seconds)
+    if after >= 0:
+        _wait_for_files(here, after, run)
+    time.sleep(delay if after >= 0 else clean.seconds * delay)
     _kill(kind, run, here)
     said = run.communicate(timeout=120)[0].decode()
     assert "Traceback" not in said, (kind, moment, said)
@@ -118,7 +123,21 @@ def play(base: Project, clean: Clean, seed: int, number: int) -> tuple[str, str]
         connection.execute(
             f"DROP DATABASE {here.settings['DB_NAME']} WITH (FORCE)"
         )  # recovery reads every file of a server
-    return kind, f"after {moment:.0%} of a run: exit code {run.returncode}, {applied} of {len(FILES)} files applied"
+    return kind, f"{moment}: exit code {run.returncode}, then {applied} of {len(FILES)} files applied"
+
+
+def _wait_for_files(here: Project, count: int, run: subprocess.Popen[bytes]) -> None:
+    """Return when psql is at work and has recorded so many files, or the run has ended."""
+    at_work = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'invoke migrate %%'"
+    recorded = "SELECT version FROM schema_migrations"
+    with here.connect() as connection:
+        while run.poll() is None and not connection.execute(at_work).fetchall():
+            time.sleep(LOOK_EVERY)
+        while run.poll() is None and count:
+            with contextlib.suppress(psycopg.errors.UndefinedTable):
+                if len(connection.execute(recorded).fetchall()) >= count:
+                    return
+            time.sleep(LOOK_EVERY)
 
 
 def _on_fresh_database(base: Project) -> Project:
@@ -266,6 +285,8 @@ def main() -> int:
     arguments.add_argument("--first", type=int, default=1)
     arguments.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     chosen = arguments.parse_args()
+    for stop in (signal.SIGINT, signal.SIGTERM):  # what was made is taken away again, also in the background
+        signal.signal(stop, signal.default_int_handler)
     violations = 0
     kinds: collections.Counter[str] = collections.Counter()
     with checkout(chosen.server) as base:
