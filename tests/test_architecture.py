@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module imports from earlier layers only (for types, too), never from its own; inside servers/ it may.
 LAYERS = (
-    ("errors", "git"),
+    ("errors", "git", "staging"),
     ("settings", "check", "rules", "statements"),
     ("servers",),
     ("migration", "history"),

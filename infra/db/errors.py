@@ -660,12 +660,12 @@ class WrongEncoding(ServerError):
 class NoRight(ServerError):
     """The role lacks a right."""
 
-    def __init__(self, user: str, right: str, database: str) -> None:
-        """Say which."""
+    def __init__(self, user: str, right: str, database: str, *, grant: str = "CREATE, USAGE ON SCHEMA public") -> None:
+        """Say which, and what would give it."""
         super().__init__(
             f"The role {user} may not {right} (database {database}).",
             consequence="Nothing was changed.",
-            next=f'As a superuser:  GRANT CREATE, USAGE ON SCHEMA public TO "{user}";  or set DB_USER to the owner.',
+            next=f'As a superuser:  GRANT {grant} TO "{user}";  or set DB_USER to the owner.',
         )
 
 

@@ -7,11 +7,9 @@ import difflib
 import itertools
 import re
 import shutil
-import tempfile
 import time
 import urllib.parse
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.db import (
@@ -32,6 +30,7 @@ from infra.db import (
     scaffold,
     scratch,
     squash,
+    staging,
 )
 from infra.db.doctor import Doctor
 from infra.db.history import History
@@ -41,6 +40,7 @@ from infra.db.settings import THIS_MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from infra.db.console import Console
     from infra.db.database import Backend, Database
@@ -186,8 +186,8 @@ class Session:
         connected = self.ready()
         database.refuse_unfit(connected.facts(), self.settings)
         made = folder / f"{files[-1].version}_{squash.NAME}.sql"
-        with tempfile.TemporaryDirectory(prefix="invoke-migrate-") as name:
-            trial = Path(name) / made.name
+        with staging.folder() as here:
+            trial = here / made.name
             with self._scratch(connected, "migrate-squash", files) as one:
                 wanted = catalogue.dump(one.programs, one.database, squash.ARGUMENTS)
                 roles, major = squash.roles(one.database), one.database.facts().version // 10000
@@ -348,6 +348,7 @@ class Session:
         if applied == pending:
             raise errors.SayWhich(version)
         migrator, connected = self.migrator(), self.running()
+        database.refuse_unfit(connected.facts(), self.settings)
         with connected.run_lock(self._waiting):
             entry = plan.find(migrator.compare(connected.history()).entries, version)
             if applied:
@@ -363,6 +364,7 @@ class Session:
     def adopt(self, to: str | None, *, anyway: bool) -> list[migration.Migration]:
         """Record what is pending as applied without running it, when the database is what the files would make."""
         migrator, connected = self.migrator(), self.running()
+        database.refuse_unfit(connected.facts(), self.settings)
         with connected.run_lock(self._waiting):
             state = migrator.compare(connected.history())
             files = plan.steps(state.entries, to=to, out_of_order=False, folder=self.migrations)

@@ -27,7 +27,7 @@ from infra.db.servers import Address, choice, endpoints, external
 from infra.db.servers.container import Container, Engine
 from tests import project as projects
 from tests.conftest import free_port, open_folder
-from tests.integration.test_faults import pgbouncer
+from tests.integration.test_faults_server import pgbouncer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
