@@ -98,6 +98,13 @@ def migrate_squash(_: Context, to: str) -> None:
         )
 
 
+@task(help={"json": JSON})
+def migrate_verify(_: Context, json: bool = False) -> None:
+    """Compare the live schema with the one that the applied files make; exits with 4 when they differ."""
+    with _session(as_json=json) as session:
+        session.verify()
+
+
 @task(
     positional=["name"],
     help={
@@ -241,6 +248,7 @@ ns = Collection(
     migrate_reset,
     migrate_new,
     migrate_squash,
+    migrate_verify,
     migrate_resolve,
     migrate_baseline,
 )

@@ -27,6 +27,7 @@ LAYERS = (
     ("database",),
     ("backup", "catalogue", "docs", "losses", "reset", "scaffold", "scratch", "squash"),
     ("migrator",),
+    ("rehearse", "verify"),
     ("console",),
     ("session",),
     ("tasks",),

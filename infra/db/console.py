@@ -11,12 +11,12 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, TextIO
 
-from infra.db import migrator
+from infra.db import catalogue, migrator, verify
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
 from infra.db.plan import DONE, Entry, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import rich.console
     import rich.progress
@@ -172,6 +172,22 @@ class Console:
                 what = f"{loss.table}.{loss.column}" if loss.column else loss.table
                 self.say(f"      {loss.does} {what} ({_rows(loss)})", "red" if loss.rows != 0 else "dim")
 
+    def verified(self, result: verify.Result, kind: str, database: str, where: str) -> None:
+        """Write what is not as the files make it: the objects, then their differences."""
+        if self._as_json:
+            self._json(verify.result_object(result, server=kind, database=database))
+            return
+        if result.run_time:
+            self.say(f"Made at run time, and as it should be: {', '.join(result.run_time)}.", "dim")
+        for each in result.differences:
+            self.say(f"  {each.kind.value:<8} {each.object}", "yellow")
+        if result.differences:
+            self.say(
+                catalogue.readable(result.differences, wanted="what the applied files make", found="what is there")
+            )
+        else:
+            self.done(f"The schema of {where} is what the applied files make.")
+
     def undone(self, count: int, seconds: float, where: str) -> None:
         """Write the summary of a rollback that went well."""
         self.done(
@@ -262,7 +278,7 @@ class Console:
             sys.stderr, "This is a bug in the tool, not in your files. Please report it with the lines above.", "bold"
         )
 
-    def _json(self, value: dict[str, Any]) -> None:
+    def _json(self, value: Mapping[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
             sys.stdout.flush()

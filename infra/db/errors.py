@@ -9,7 +9,7 @@
     |-- Refused                4    drift, out of order, a failed file to settle, findings
     |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, InsideSquash, CannotUndo, HistoryMoved,
     |       CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed, NotStopped, NotDeleted,
-    |       DocsStale
+    |       DocsStale, SqlGone, NotRebuilt, SchemaDiffers
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
     |       NoScratch, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken,
@@ -639,6 +639,48 @@ class SchemaUnread(ServerError):
             where="\n".join(f"  {line}" for line in said.splitlines()),
             consequence="Nothing was changed.",
             next="Run it as the owner of everything in it (DB_USER), or as a superuser.",
+        )
+
+
+class SqlGone(Refused):
+    """What was applied is nowhere to be had."""
+
+    def __init__(self, labels: list[str]) -> None:
+        """Say of which versions."""
+        super().__init__(
+            "What some versions did is neither in the folder nor, because it is long, in the history.",
+            where="\n".join(f"  {label}" for label in labels),
+            consequence="So it cannot be known what the schema should be. Nothing was changed.",
+            next="Bring the files back as they were when they were applied (git knows):  invoke migrate-status",
+        )
+
+
+class NotRebuilt(Refused):
+    """The applied files do not run on an empty database."""
+
+    def __init__(self, failure: MigrationFailed) -> None:
+        """Say which one, and why."""
+        super().__init__(
+            f"The applied files do not make their schema anew: {failure.what}",
+            where=failure.where,
+            consequence="So the live schema has nothing to be compared with. The database itself was only read.",
+            next="A new database meets the same failure. Make the file run on an empty one, and accept the edit:\n"
+            f"  invoke migrate-resolve {failure.version} --applied",
+        )
+
+
+class SchemaDiffers(Refused):
+    """The live schema is not the one that the applied files make."""
+
+    def __init__(self, count: int, where: str) -> None:
+        """Say how much of it."""
+        objects = "One object is" if count == 1 else f"{count} objects are"
+        super().__init__(
+            f"{objects} not as the applied files make {'it' if count == 1 else 'them'}: {where}.",
+            consequence="Somebody changed the database by hand, or a file did something that depends on the day."
+            " The database was only read.",
+            next="Keep a change by writing it down:  invoke migrate-new NAME\n"
+            "or take it back by hand (invoke db.shell), then:  invoke migrate-verify",
         )
 
 

@@ -73,6 +73,7 @@ class Directives:
         lock_timeout: its own lock_timeout; None for the setting's.
         allow: lint rules it is excused from, with the reason.
         replaces: the files that it was squashed from, in order.
+        run_time: objects that what it makes will make later, by patterns like `INDEX public.faces_of_*`.
 
     """
 
@@ -80,6 +81,7 @@ class Directives:
     lock_timeout: str | None = None
     allow: tuple[tuple[str, str], ...] = ()
     replaces: tuple[Replaced, ...] = ()
+    run_time: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,21 @@ def undoing(version: str, name: str, text: Text, path: Path | None) -> Migration
     except _BadFile as error:
         raise FilesError([str(error)]) from None
     return Migration(version=version, name=name, path=path, text=text, directives=asked, undo=True)
+
+
+def remembered(version: str, name: str, sql: str) -> Migration:
+    """Return what ran, as the history keeps it.
+
+    Raises:
+        FilesError: its directives make no sense (any more).
+
+    """
+    text = kept_text(sql)
+    try:
+        asked = directives(f"{version}_{name}.sql", text.head)
+    except _BadFile as error:
+        raise FilesError([str(error)]) from None
+    return Migration(version=version, name=name, path=None, text=text, directives=asked)
 
 
 def read_folder(folder: Path, shown: str) -> tuple[Migration, ...]:
@@ -309,7 +326,10 @@ def _head(sql: str) -> tuple[str, ...]:
 
 def directives(file_name: str, head: tuple[str, ...]) -> Directives:
     """Read the `-- migrate:` lines at the top of a file."""
-    transaction, lock_timeout, allow, replaces = True, None, [], []
+    transaction, lock_timeout = True, None
+    allow: list[tuple[str, str]] = []
+    replaces: list[Replaced] = []
+    run_time: list[str] = []
     for number, line in enumerate(head, start=1):
         said = DIRECTIVE.fullmatch(line)
         if not said:
@@ -327,9 +347,18 @@ def directives(file_name: str, head: tuple[str, ...]) -> Directives:
                 allow.append((rule, reason.strip()))
             case "replaces", value if found := REPLACED.fullmatch(value):
                 replaces.append(Replaced(found["label"], found["checksum"]))
+            case "run-time", value if " " in value:
+                run_time.append(value)
             case word, value:
                 raise _BadFile(
                     f"{file_name}:{number}: '-- migrate: {word}{' ' + value if value else ''}' says nothing we know;"
-                    " it is one of: no-transaction, lock-timeout 30s, allow RULE reason"
+                    " it is one of: no-transaction, lock-timeout 30s, allow RULE reason,"
+                    " run-time INDEX public.name_*"
                 )
-    return Directives(transaction=transaction, lock_timeout=lock_timeout, allow=tuple(allow), replaces=tuple(replaces))
+    return Directives(
+        transaction=transaction,
+        lock_timeout=lock_timeout,
+        allow=tuple(allow),
+        replaces=tuple(replaces),
+        run_time=tuple(run_time),
+    )

@@ -27,6 +27,7 @@ from infra.db import (
     scaffold,
     scratch,
     squash,
+    verify,
 )
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
@@ -289,6 +290,31 @@ class Session:
             self.console.confirm(danger, command, self.settings.name)
         elif not yes:
             self.console.confirm(danger, command)
+
+    def verify(self) -> None:
+        """Compare the live schema with the one that the applied files make, and show what differs."""
+        migrator, connected = self.migrator(), self.running()
+        with connected.run_lock(self._waiting):
+            files, roles = verify.ran(connected, migrator.files)
+            live = verify.look(self.server, connected)
+        self.console.step(f"Applying {len(files)} files to a throw-away database")
+        made = verify.build(connected, self.server, files, lambda: self._elsewhere(connected, files))
+        found = verify.compare(made, live, run_time=verify.patterns(files), roles=roles | {self.settings.user})
+        self.console.verified(found, self.server.kind, self.settings.name, self.where)
+        if found.differences:
+            raise errors.SchemaDiffers(len(found.differences), self.where)
+
+    @contextlib.contextmanager
+    def _elsewhere(
+        self, connected: Database, files: Sequence[migration.Migration]
+    ) -> Iterator[tuple[Database, Server]]:
+        """Start a private server for a moment, with the roles that files expect; a connection to it."""
+        self.console.step("Starting a private PostgreSQL for a moment")
+        with choice.throwaway(self.settings) as (server, settings):
+            address = server.start(self.console.step)
+            with contextlib.closing(database.wait_until_ready(server, settings, address, self.console.step)) as other:
+                scratch.copy_roles(connected, other, files)
+                yield other, server
 
     def settle(self, version: str, *, applied: bool, pending: bool) -> plan.Entry:
         """Record a version as applied as its file stands, or forget it; the entry as it was before."""
