@@ -142,11 +142,16 @@ def migrate_resolve(_: Context, version: str, applied: bool = False, pending: bo
         session.console.done(f"{entry.label} is {now}.", ("invoke migrate-status", "see every file and its state"))
 
 
-@task(help={"to": "The last version that the database already has (default: all files)."})
-def migrate_baseline(_: Context, to: str = "") -> None:
+@task(
+    help={
+        "to": "The last version that the database already has (default: all files).",
+        "anyway": "Record them although the database is not what the files would make; the difference is shown.",
+    }
+)
+def migrate_baseline(_: Context, to: str = "", anyway: bool = False) -> None:
     """Adopt a database that already has the tables: record files as applied without running them."""
     with _session() as session:
-        files = session.adopt(to or None)
+        files = session.adopt(to or None, anyway=anyway)
         names = ", ".join(file.label for file in files) or "nothing new"
         session.console.done(f"Recorded as applied, without running: {names}.", ("invoke migrate", "go on from here"))
 

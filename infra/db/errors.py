@@ -6,10 +6,11 @@
     |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, NothingToSquash, ComposeFileError,
     |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
+    |       TrialFailed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
-    |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, InsideSquash, CannotUndo, HistoryMoved,
-    |       CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed, NotStopped, NotDeleted,
-    |       DocsStale, SqlGone, NotRebuilt, SchemaDiffers
+    |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, NotTheSame, InsideSquash, CannotUndo,
+    |       HistoryMoved, CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed, NotStopped,
+    |       NotDeleted, DocsStale, SqlGone, NotRebuilt, SchemaDiffers
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
     |       NoScratch, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken,
@@ -282,6 +283,32 @@ class SquashDiffers(Refused):
         )
 
 
+class NotTheSame(Refused):
+    """A database that is to be adopted, and is not what the files would make."""
+
+    def __init__(self, last: str, count: int, differences: str) -> None:
+        """Show what differs.
+
+        Args:
+            last: the last version that it is compared with.
+            count: of the objects that differ.
+            differences: table by table.
+
+        """
+        super().__init__(
+            f"This database is not what the files up to {last} make"
+            f" ({count} object{'s differ' if count > 1 else ' differs'}).",
+            where=f"{differences}\n  (missing: the files make it; extra: only the database has it;"
+            " - as the files make it, + as it is)",
+            consequence="Recording the files as applied would hide this, so nothing was changed.",
+            next=(
+                "Compare with an older version, if it stands at one:  invoke migrate-baseline --to 007\n"
+                "Or change the database until they agree, or record it with the difference:"
+                "  invoke migrate-baseline --anyway"
+            ),
+        )
+
+
 class InsideSquash(Refused):
     """A database that stands between the first and the last of the files that were squashed into one."""
 
@@ -463,6 +490,29 @@ class MigrationFailed(ToolError):
         )
         self.version, self.name, self.file, self.line = version, name, file, line
         self.message, self.sqlstate, self.detail, self.hint = message, sqlstate, detail, hint
+
+
+class TrialFailed(MigrationFailed):
+    """A file that is applied could not be applied to a throw-away database."""
+
+    def __init__(self, failure: MigrationFailed) -> None:
+        """Say that it was a trial."""
+        super().__init__(
+            version=failure.version,
+            name=failure.name,
+            file=failure.file,
+            line=failure.line,
+            message=failure.message,
+            sqlstate=failure.sqlstate,
+            detail=failure.detail,
+            hint=failure.hint,
+            consequence="It was tried on a throw-away database, which is gone again; nothing else was changed.",
+        )
+        self.what = f"On a throw-away database, {self.what}"
+        self.next = (
+            "Files must be able to run on a new database of this server. Roles and tablespaces belong to the whole\n"
+            "server, so a file makes them only when they are missing (IF to_regrole('...') IS NULL in a DO block)."
+        )
 
 
 class RunIsHeld(LockError):

@@ -179,11 +179,13 @@ class Session:
         made = folder / f"{files[-1].version}_{squash.NAME}.sql"
         with tempfile.TemporaryDirectory(prefix="invoke-migrate-") as name:
             trial = Path(name) / made.name
-            with self._scratch("migrate-squash", files) as one:
+            with self._scratch(connected, "migrate-squash", files) as one:
                 wanted = catalogue.dump(one.programs, one.database, squash.ARGUMENTS)
                 roles, major = squash.roles(one.database), one.database.facts().version // 10000
                 trial.write_text(squash.compose(files, wanted, roles, major), encoding="utf-8", newline="\n")
-            with self._scratch("migrate-squash", migration.read_folder(trial.parent, self.migrations)) as other:
+            with self._scratch(
+                connected, "migrate-squash", migration.read_folder(trial.parent, self.migrations)
+            ) as other:
                 found = catalogue.dump(other.programs, other.database, squash.ARGUMENTS)
             if differences := catalogue.compare(catalogue.split(wanted), catalogue.split(found)):
                 raise errors.SquashDiffers(catalogue.readable(differences, wanted="single files", found="one file"))
@@ -193,10 +195,15 @@ class Session:
         return self.settings.shown(made), len(files)
 
     @contextlib.contextmanager
-    def _scratch(self, tool: str, files: Sequence[migration.Migration]) -> Iterator[scratch.Scratch]:
+    def _scratch(
+        self, connected: Database, tool: str, files: Sequence[migration.Migration]
+    ) -> Iterator[scratch.Scratch]:
         """Make a throw-away database beside the real one and apply files to it."""
-        with scratch.database(self.ready(), self.server, tool=tool) as made:
-            Migrator(made.programs, made.settings, files, lambda _: None).migrate(made.database)
+        with scratch.database(connected, self.server, tool=tool) as made:
+            try:
+                Migrator(made.programs, made.settings, files, lambda _: None).migrate(made.database)
+            except errors.MigrationFailed as error:
+                raise errors.TrialFailed(error) from None
             yield made
 
     def _tell_taken(self, folder: Path, elsewhere: list[scaffold.Taken]) -> None:
@@ -333,14 +340,31 @@ class Session:
                 connected.forget(entry.row.version)
             return entry
 
-    def adopt(self, to: str | None) -> list[migration.Migration]:
-        """Record what is pending as applied without running it."""
+    def adopt(self, to: str | None, *, anyway: bool) -> list[migration.Migration]:
+        """Record what is pending as applied without running it, when the database is what the files would make."""
         migrator, connected = self.migrator(), self.running()
         with connected.run_lock(self._waiting):
             state = migrator.compare(connected.history())
             files = plan.steps(state.entries, to=to, out_of_order=False, folder=self.migrations)
-            connected.record(files, "baseline")
+            if files:
+                self._compare_with(connected, migrator, files[-1], anyway=anyway)
+                connected.record(files, "baseline")
             return list(files)
+
+    def _compare_with(
+        self, connected: Database, migrator: Migrator, last: migration.Migration, *, anyway: bool
+    ) -> None:
+        """Refuse, or only show, where the database is not what the files up to one would make."""
+        self.console.step(f"Comparing the database with what the files up to {last.version} make")
+        made = [file for file in migrator.files if file.number <= last.number]
+        with self._scratch(connected, "migrate-baseline", made) as other:
+            wanted = catalogue.read(other.programs, other.database)
+        differences = catalogue.compare(wanted, catalogue.read(self.server, connected))
+        if differences:
+            error = errors.NotTheSame(last.version, len(differences), catalogue.by_table(differences))
+            if not anyway:
+                raise error
+            self.console.say(f"{error.what}\n{error.where}", "yellow")
 
     def document(self, *, check: bool) -> str:
         """Write the descriptions of the live schema into the README of the migrations, or compare; its name."""
