@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from infra.db.database import Database
     from infra.db.servers import Programs
 
+OWN_SCHEMA = "_rehearsal"  # what a rehearsal puts into its copy
 Schema = dict[str, str]  # what an object is called -> what makes it, in pg_dump's order
 
 ARGUMENTS = (
@@ -30,6 +31,7 @@ ARGUMENTS = (
     "--no-table-access-method",
     "--no-subscriptions",  # only a superuser may read them
     f"--exclude-table={history.TABLE}",
+    f"--exclude-schema={OWN_SCHEMA}",
 )
 TICK = 0.25  # seconds
 LONGEST_DIFF = 40  # lines of one table that are shown where many tables are

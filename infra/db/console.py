@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, TextIO
 
-from infra.db import catalogue, migrator, verify
+from infra.db import catalogue, findings, migrator, verify
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
 from infra.db.plan import DONE, Entry, Status
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from infra.db.history import Applied
     from infra.db.losses import Loss
     from infra.db.migration import Migration
+    from infra.db.scratch import Leftover
 
 STYLES = {
     Status.APPLIED: "green",
@@ -187,6 +188,38 @@ class Console:
             )
         else:
             self.done(f"The schema of {where} is what the applied files make.")
+
+    def rehearsed(self, report: findings.Report, kind: str, database: str, where: str, place: str) -> None:
+        """Write what each file did on the copy, and what follows from it."""
+        if self._as_json:
+            failed = failure_object(report.failed) if report.failed else None
+            self._json(
+                {**findings.report_object(report, server=kind, database=database, place=place), "failed": failed}
+            )
+            return
+        if not report.tried and not report.failed:
+            self.say(f"Nothing to rehearse: {where} is up to date.", "green")
+            return
+        for each in report.tried:
+            self.say(f"{each.migration.label}   {findings.duration(each.seconds)}", "bold")
+            for line in findings.lines(each):
+                self.say(f"    {line}")
+            for difference in each.back.differences:
+                self.say(f"      {difference.kind.value}: {difference.object}\n{difference.diff}", "yellow")
+            if each.back.said:
+                self.say("\n".join(f"      {line}" for line in each.back.said.split("\n")), "yellow")
+        if report.is_good:
+            self.say("\n".join(findings.verdict(report)), "bold")
+            self.done("The copy is gone again; nothing was changed.", ("invoke migrate --backup", "do it for real"))
+
+    def left_behind(self, left: Leftover) -> None:
+        """Say that a killed run left a copy, and how to remove it."""
+        size = "" if left.size is None else f", {left.size / 1e6:,.1f} MB"
+        self.say(
+            f"A run that was killed {findings.duration(left.age)} ago left a copy{size}: {left.name}\n"
+            f"  remove it:  {left.removal}",
+            "yellow",
+        )
 
     def undone(self, count: int, seconds: float, where: str) -> None:
         """Write the summary of a rollback that went well."""

@@ -10,11 +10,12 @@
     |-- Refused                4    drift, out of order, a failed file to settle, findings
     |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, NotTheSame, InsideSquash, CannotUndo,
     |       HistoryMoved, CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed, NotStopped,
-    |       NotDeleted, DocsStale, SqlGone, NotRebuilt, SchemaDiffers
+    |       NotDeleted, DocsStale, SqlGone, NotRebuilt, SchemaDiffers,
+    |       RehearsalFailed
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
-    |       NoScratch, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken,
-    |       NameConflict, OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised,
+    |       NoScratch, CopyFailed, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing,
+    |       PortTaken, NameConflict, OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised,
     |       OtherPassword, OtherRole, OtherDatabase, WrongServer, ProgramMissing, InUse, ConnectionFailed,
     |       DatabaseMissing, PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown,
     |       HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted,
@@ -25,7 +26,7 @@
     |-- CheckFailed            7    `--check`: pending or drifted
     |       CheckPending
     `-- Interrupted          130    cancelled and rolled back
-           Cancelled
+           Cancelled, RehearsalStopped
 
 An error says four things: what happened, where, what follows from it, and what to type next. The
 sentences of a kind of failure are built in its class, so that one place holds the words.
@@ -679,6 +680,19 @@ class NoScratch(ServerError):
         )
 
 
+class CopyFailed(ServerError):
+    """The database could not be copied."""
+
+    def __init__(self, said: str) -> None:
+        """Say what pg_dump, pg_restore or the system said."""
+        super().__init__(
+            "The database could not be copied into a throw-away one.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="The copy is gone again. The original was only read.",
+            next="Mend what it says; without the rows it needs less:  invoke migrate-rehearse --schema-only",
+        )
+
+
 class SchemaUnread(ServerError):
     """pg_dump could not read the schema."""
 
@@ -716,6 +730,25 @@ class NotRebuilt(Refused):
             consequence="So the live schema has nothing to be compared with. The database itself was only read.",
             next="A new database meets the same failure. Make the file run on an empty one, and accept the edit:\n"
             f"  invoke migrate-resolve {failure.version} --applied",
+        )
+
+
+class RehearsalFailed(Refused):
+    """A file failed on the copy, or a way back did not lead back."""
+
+    def __init__(self, sentences: list[str], where: str) -> None:
+        """Say what did.
+
+        Args:
+            sentences: the verdict.
+            where: the failure, when a file failed.
+
+        """
+        super().__init__(
+            "The rehearsal found what should be mended before this is run for real.",
+            where="\n".join([*(f"  {sentence}" for sentence in sentences), *([where] if where else [])]),
+            consequence="The copy is gone again. The database itself was only read.",
+            next="Mend the files, then:  invoke migrate-rehearse",
         )
 
 
@@ -1099,6 +1132,18 @@ class Cancelled(Interrupted):
     def __init__(self) -> None:
         """Say that nothing is half done."""
         super().__init__("Interrupted.", consequence="No migration was running.", next="Run the same command again.")
+
+
+class RehearsalStopped(Interrupted):
+    """Ctrl-C or SIGTERM in the middle of a rehearsal."""
+
+    def __init__(self) -> None:
+        """Say that nothing is left."""
+        super().__init__(
+            "Interrupted.",
+            consequence="The copy is gone again. The database itself was only read.",
+            next="invoke migrate-rehearse",
+        )
 
 
 class NotStopped(Refused):

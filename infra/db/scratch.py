@@ -146,7 +146,8 @@ def database(original: Database, programs: Programs, *, tool: str) -> Iterator[S
 
 def beyond_database(files: Iterable[Migration]) -> list[str]:
     """Name the files that would change more than the database they run on: on a copy, the real thing would change."""
-    return [file.label for file in files if BEYOND.search(COMMENTS.sub(" ", file.text.sql or ""))]
+    texts = ((file.label, f"{file.text.sql or ''}\n{(file.down.sql if file.down else '') or ''}") for file in files)
+    return [label for label, text in texts if BEYOND.search(COMMENTS.sub(" ", text))]
 
 
 def copy_roles(original: Database, other: Database, files: Iterable[Migration]) -> None:
@@ -157,6 +158,20 @@ def copy_roles(original: Database, other: Database, files: Iterable[Migration]) 
         made = re.search(rf'(?i)\bCREATE\s+(ROLE|USER|GROUP)\s+"?{re.escape(name)}\b', sql)
         if name not in there and not made:
             other.do(f"CREATE ROLE {_quoted(name)} NOLOGIN")
+
+
+def drop_roles(original: Database, roles: Iterable[str]) -> list[str]:
+    """Drop roles that were made for a throw-away database which is gone; those that somebody uses by now stay."""
+    import psycopg  # noqa: PLC0415 - see database
+
+    stayed = []
+    with contextlib.closing(original.again()) as fresh:
+        for role in sorted(roles):
+            try:
+                fresh.do(f"DROP ROLE IF EXISTS {_quoted(role)}")
+            except psycopg.Error:
+                stayed.append(role)
+    return stayed
 
 
 def leftovers(connected: Database) -> list[Leftover]:

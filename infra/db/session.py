@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING
 from infra.db import (
     backup,
     catalogue,
+    clone,
     database,
     docs,
     errors,
+    findings,
     git,
+    lint,
     losses,
     migration,
     plan,
+    rehearse,
     reset,
     scaffold,
     scratch,
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.2  # seconds
 SQUASHED_AT_LEAST = 2
+PRIVATE = "a private server of this machine"
 LONGEST_DIFF = 20  # lines of stale documentation that are shown
 
 
@@ -310,6 +315,73 @@ class Session:
         self.console.verified(found, self.server.kind, self.settings.name, self.where)
         if found.differences:
             raise errors.SchemaDiffers(len(found.differences), self.where)
+
+    def rehearse(self, *, to: str | None, data: bool) -> None:
+        """Try what is pending on a copy, and show what it does."""
+        try:
+            report, place = self._rehearsed(to=to, data=data)
+        except (KeyboardInterrupt, errors.Interrupted):
+            raise errors.RehearsalStopped from None
+        self.console.rehearsed(report, self.server.kind, self.settings.name, self.where, place)
+        if not report.is_good:
+            raise errors.RehearsalFailed(findings.verdict(report), report.failed.where if report.failed else "")
+
+    def _rehearsed(self, *, to: str | None, data: bool) -> tuple[findings.Report, str]:
+        migrator, connected = self.migrator(), self.ready()
+        for left in scratch.leftovers(connected):
+            self.console.left_behind(left)
+        roles: set[str] = set()
+        with contextlib.ExitStack() as copy:
+            copy.callback(self._drop_roles, connected, roles)
+            with connected.run_lock(self._waiting):
+                state = migrator.compare(connected.history())
+                if not state.history.rows:
+                    plan.refuse_unrecorded(connected.tables())
+                steps = plan.steps(state.entries, to=to, folder=self.migrations, recorded=connected.kept_sql)
+                if not steps:
+                    return findings.NOTHING, ""
+                lint.refuse_what_cannot_work(steps, self.migrations)
+                made, place = self._workshop(copy, connected, steps, data=data)
+                what = "" if data else "the schema of "
+                self.console.step(f"Copying {what}{self.settings.name} into a throw-away database on {place}")
+                here, there = (self.server, connected), (made.programs, made.database)
+                clone.copy(here, there, data=data, progress=self.console.bytes_so_far)
+            trial = rehearse.Rehearsal(
+                made=made,
+                files=migrator.files,
+                steps=steps,
+                estimates=rehearse.estimates(connected),
+                data=data,
+                tell=self.console.event,
+                roles=None if place == PRIVATE else roles,
+            )
+            return trial.run(), place
+
+    def _drop_roles(self, connected: Database, roles: set[str]) -> None:
+        """Take back what a rehearsal made outside of its copy."""
+        for role in scratch.drop_roles(connected, roles) if roles else ():
+            self.console.say(f"The role {role} was made by this and stays: somebody else uses it by now.", "yellow")
+
+    def _workshop(
+        self,
+        copy: contextlib.ExitStack,
+        connected: Database,
+        steps: Sequence[migration.Migration],
+        *,
+        data: bool,
+    ) -> tuple[scratch.Scratch, str]:
+        """Make the database for a copy, and say where: never with the rows on a server that somebody else runs."""
+        is_external = self.server.kind == "external"
+        if not (is_external and data) and not scratch.beyond_database(steps):
+            try:
+                made = copy.enter_context(scratch.database(connected, self.server, tool="migrate-rehearse"))
+            except errors.NoScratch:
+                if not is_external:
+                    raise
+            else:
+                return made, "the same server"
+        other, programs = copy.enter_context(self._elsewhere(connected, ()))
+        return copy.enter_context(scratch.database(other, programs, tool="migrate-rehearse")), PRIVATE
 
     @contextlib.contextmanager
     def _elsewhere(
