@@ -214,9 +214,9 @@ class Console:
 
     def left_behind(self, left: Leftover) -> None:
         """Say that a killed run left a copy, and how to remove it."""
-        size = "" if left.size is None else f", {left.size / 1e6:,.1f} MB"
+        size = "" if left.size is None else f", {findings.megabytes(left.size)}"
         self.say(
-            f"A run that was killed {findings.duration(left.age)} ago left a copy{size}: {left.name}\n"
+            f"A run that was killed left a copy, made {left.made_at:%Y-%m-%d %H:%M} UTC{size}: {left.name}\n"
             f"  remove it:  {left.removal}",
             "yellow",
         )

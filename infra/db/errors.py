@@ -736,17 +736,19 @@ class NotRebuilt(Refused):
 class RehearsalFailed(Refused):
     """A file failed on the copy, or a way back did not lead back."""
 
-    def __init__(self, sentences: list[str], where: str) -> None:
+    def __init__(self, sentences: list[str], failure: MigrationFailed | None) -> None:
         """Say what did.
 
         Args:
             sentences: the verdict.
-            where: the failure, when a file failed.
+            failure: of the file that failed.
 
         """
         super().__init__(
             "The rehearsal found what should be mended before this is run for real.",
-            where="\n".join([*(f"  {sentence}" for sentence in sentences), *([where] if where else [])]),
+            where="\n".join(
+                [*(f"  {sentence}" for sentence in sentences), *([failure.what, failure.where] if failure else [])]
+            ),
             consequence="The copy is gone again. The database itself was only read.",
             next="Mend the files, then:  invoke migrate-rehearse",
         )

@@ -312,22 +312,19 @@ def verdict(report: Report) -> list[str]:
 
 def _sentences(each: Tried, *, data: bool) -> Iterator[str]:
     version = each.migration.version
-    holding = [lock for lock in each.locks if lock.mode in locks.STOPS_WRITING]
-    if holding and data:
-        worst = max(holding, key=lambda lock: lock.seconds)
-        if worst.seconds >= LONG:
-            rewrite = ", rewrite" if worst.rewritten else ""
+    for lock in _worst(each.locks):
+        what = f"on {short(lock.table)}"
+        if data and lock.seconds >= LONG:
+            rewrite = ", rewrite" if lock.rewritten else ""
             yield (
-                f"{version} holds {worst.mode} on {short(worst.table)} for {duration(worst.seconds)}"
-                f" ({count(worst.rows)}{rewrite}): plan a window or split it."
+                f"{version} holds {lock.mode} {what} for {duration(lock.seconds)} ({count(lock.rows)}{rewrite}):"
+                " plan a window or split it."
             )
-    if not data:
-        for lock in holding:
-            if lock.rewritten and lock.rows:
-                yield (
-                    f"{version} writes {short(lock.table)} anew ({count(lock.rows)}) under {lock.mode};"
-                    " rehearse it with the data to know for how long."
-                )
+        elif not data and lock.rewritten and lock.rows:
+            yield (
+                f"{version} holds {lock.mode} {what} while it writes it anew ({count(lock.rows)}): rehearse it with"
+                " the rows to know for how long."
+            )
     match each.back.result:
         case Back.DIFFERS:
             yield f"The down script of {version} does not bring the schema back: {_count(each.back.differences)}."
@@ -335,6 +332,13 @@ def _sentences(each: Tried, *, data: bool) -> Iterator[str]:
             yield f"The down script of {version} fails."
         case Back.NO_SCRIPT:
             yield f"{version} has no down script, so there is no way back from it and from what came before it."
+
+
+def _worst(held: Sequence[Lock]) -> list[Lock]:
+    """Return the strongest lock of each table, of those that hold up others."""
+    holding = [lock for lock in held if lock.mode in locks.STOPS_WRITING]
+    by_strength = sorted(holding, key=lambda lock: locks.STOPS_WRITING.index(lock.mode))
+    return list({lock.table: lock for lock in by_strength}.values())
 
 
 def _count(differences: Sequence[Difference]) -> str:

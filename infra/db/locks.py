@@ -29,7 +29,7 @@ MODES = {
     "ExclusiveLock": "EXCLUSIVE",
     "AccessExclusiveLock": "ACCESS EXCLUSIVE",
 }
-STOPS_READING = ("ACCESS EXCLUSIVE",)
+# From the weakest on; the last one stops readers, too.
 STOPS_WRITING = ("SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE")
 SHORTEST, LONGEST = 0.01, 0.25  # seconds between two looks
 SHARE = 100  # a look is taken after this part of the time that has gone by: the longer, the coarser

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 GONE_WITHIN = 5.0  # seconds; a session's counters are final when it has gone
 RELATIONS = """
-SELECT c.oid, format('%%I.%%I', n.nspname, c.relname), c.relkind, c.relfilenode, pg_table_size(c.oid),
+SELECT c.oid, format('%%I.%%I', n.nspname, c.relname), c.relkind, c.relfilenode,
+       pg_relation_size(c.oid) + CASE c.reltoastrelid WHEN 0 THEN 0 ELSE pg_relation_size(c.reltoastrelid) END,
        greatest(c.reltuples, 0)::bigint, coalesce(i.indrelid, 0),
        coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -112,7 +113,7 @@ class Rehearsal:
         return findings.tried(step, seconds, watch.held, (pictures[-2], pictures[-1]), estimates=self.estimates)
 
     def _back(self, forth: Sequence[Tried], pictures: Sequence[Picture]) -> list[Tried]:
-        """Undo file after file, as long as each leads back to where it came from: the next one would start elsewhere."""
+        """Undo file after file, as long as the schema comes back: otherwise the next one would start elsewhere."""
         ways: list[Return] = []
         for each, wanted in zip(reversed(forth), reversed(pictures[:-1]), strict=True):
             if ways and ways[-1].result is not Back.SAME:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 import urllib.parse
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -324,7 +325,7 @@ class Session:
             raise errors.RehearsalStopped from None
         self.console.rehearsed(report, self.server.kind, self.settings.name, self.where, place)
         if not report.is_good:
-            raise errors.RehearsalFailed(findings.verdict(report), report.failed.where if report.failed else "")
+            raise errors.RehearsalFailed(findings.verdict(report), report.failed)
 
     def _rehearsed(self, *, to: str | None, data: bool) -> tuple[findings.Report, str]:
         migrator, connected = self.migrator(), self.ready()
@@ -339,7 +340,7 @@ class Session:
                     plan.refuse_unrecorded(connected.tables())
                 steps = plan.steps(state.entries, to=to, folder=self.migrations, recorded=connected.kept_sql)
                 if not steps:
-                    return findings.NOTHING, ""
+                    return replace(findings.NOTHING, data=data), ""
                 lint.refuse_what_cannot_work(steps, self.migrations)
                 made, place = self._workshop(copy, connected, steps, data=data)
                 what = "" if data else "the schema of "
