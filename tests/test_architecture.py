@@ -19,15 +19,15 @@ ROOT = Path(__file__).parents[1]
 
 # A module imports from earlier layers only (for types, too), never from its own; inside servers/ it may.
 LAYERS = (
-    ("errors", "git"),
-    ("settings",),
+    ("errors", "git", "staging"),
+    ("settings", "check", "rules", "statements"),
     ("servers",),
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
-    ("backup", "catalogue", "clone", "docs", "losses", "reset", "scaffold", "scratch", "squash"),
+    ("backup", "catalogue", "clone", "docs", "losses", "relations", "reset", "review", "scaffold", "scratch", "squash"),
     ("locks",),
-    ("findings", "migrator"),
+    ("findings", "migrator", "doctor"),
     ("rehearse", "verify"),
     ("console",),
     ("session",),

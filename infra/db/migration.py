@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.db.errors import FilesError, UsageError
+from infra.db.rules import why_not_allowed
 from infra.db.settings import duration
 
 if TYPE_CHECKING:
@@ -332,33 +333,49 @@ def directives(file_name: str, head: tuple[str, ...]) -> Directives:
     run_time: list[str] = []
     for number, line in enumerate(head, start=1):
         said = DIRECTIVE.fullmatch(line)
-        if not said:
-            continue
-        match said["word"], said["value"]:
-            case "no-transaction", "":
-                transaction = False
-            case "lock-timeout", value:
-                try:
-                    lock_timeout = duration(value)
-                except ValueError as error:
-                    raise _BadFile(f"{file_name}:{number}: lock-timeout {value!r} {error}") from None
-            case "allow", value if " " in value:
-                rule, _, reason = value.partition(" ")
-                allow.append((rule, reason.strip()))
-            case "replaces", value if found := REPLACED.fullmatch(value):
-                replaces.append(Replaced(found["label"], found["checksum"]))
-            case "run-time", value if " " in value:
-                run_time.append(value)
-            case word, value:
-                raise _BadFile(
-                    f"{file_name}:{number}: '-- migrate: {word}{' ' + value if value else ''}' says nothing we know;"
-                    " it is one of: no-transaction, lock-timeout 30s, allow RULE reason,"
-                    " run-time INDEX public.name_*"
-                )
+        try:
+            match said and (said["word"], said["value"]):
+                case None:
+                    pass
+                case "no-transaction", "":
+                    transaction = False
+                case "lock-timeout", value:
+                    lock_timeout = _lock_timeout(value)
+                case "allow", value if value:
+                    allow.append(_allowed(value))
+                case "replaces", value if found := REPLACED.fullmatch(value):
+                    replaces.append(Replaced(found["label"], found["checksum"]))
+                case "run-time", value if " " in value:
+                    run_time.append(value)
+                case word, value:
+                    _refuse(word, value)
+        except ValueError as error:
+            raise _BadFile(f"{file_name}:{number}: {error}") from None
     return Directives(
         transaction=transaction,
         lock_timeout=lock_timeout,
         allow=tuple(allow),
         replaces=tuple(replaces),
         run_time=tuple(run_time),
+    )
+
+
+def _lock_timeout(value: str) -> str:
+    try:
+        return duration(value)
+    except ValueError as error:
+        raise ValueError(f"lock-timeout {value!r} {error}") from None
+
+
+def _allowed(value: str) -> tuple[str, str]:
+    rule, _, reason = value.partition(" ")
+    if why := why_not_allowed(rule, reason):
+        raise ValueError(why)
+    return rule, reason.strip()
+
+
+def _refuse(word: str, value: str) -> None:
+    raise ValueError(
+        f"'-- migrate: {word}{' ' + value if value else ''}' says nothing we know;"
+        " it is one of: no-transaction, lock-timeout 30s, allow RULE reason, run-time INDEX public.name_*"
     )

@@ -29,20 +29,19 @@ import io
 import random
 import secrets
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from infra.db import errors, lint, plan, psql
-from infra.db.database import describe
+from infra.db import errors, lint, plan, psql, staging
+from infra.db.database import LOCK_POLL, TRANSIENT, describe
 from infra.db.servers.process import lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-    from infra.db.database import Backend, Database
+    from infra.db.database import Backend, Database, Statement
     from infra.db.history import Applied, History
     from infra.db.migration import Migration
     from infra.db.servers import Programs
@@ -50,12 +49,14 @@ if TYPE_CHECKING:
 
 COPY_CHUNK = 1 << 20  # bytes
 WATCH_AFTER = 0.2  # seconds that a file may take before the server is asked what it is doing
-WATCH_EVERY = 1.0  # seconds
+WATCH_EVERY = 1.0  # seconds between questions for blockers and progress
+SLOW = 1.0  # seconds; a statement that takes longer is listed at the end of a run
 FIRST_PAUSE = 0.5  # seconds before the first retry; doubled each time, with jitter
 LONGEST_PAUSE = 10.0
 LOCK_STATES = ("55P03", "40P01")  # lock_not_available, deadlock_detected: rolled back, worth another try
 NOT_IN_TRANSACTION = "25001"  # active_sql_transaction: "... cannot run inside a transaction block"
 MOST_ROUNDS = 1000  # of planning anew; each means that another run has changed the history, or a retry
+CONNECTION = "connection"  # in the tries, beside the versions
 SHOWN_OUTPUT = 10  # lines of a file's own query results that are passed on
 
 
@@ -91,6 +92,24 @@ class Doing:
 
 
 @dataclass(frozen=True, slots=True)
+class Slow:
+    """A statement took longer than `SLOW`.
+
+    Attributes:
+        migration: whose it is.
+        line: where it begins in the file; None when it is not found there (our own COMMIT, a file that is not kept).
+        seconds: how long it took, to about a quarter of a second.
+        text: its first line.
+
+    """
+
+    migration: Migration
+    line: int | None
+    seconds: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Another run holds the lock."""
 
@@ -107,7 +126,7 @@ class Retrying:
     pause: float
 
 
-Event = Started | Finished | Said | Doing | Waiting | Retrying
+Event = Started | Finished | Said | Doing | Slow | Waiting | Retrying
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,14 +303,15 @@ class Migrator:
                 before()
                 before = None
             run = self._psql(database, steps, state.history, single=single)
-            database.revive()
+            with _answering(run):
+                database.revive()
             if run.ended == "BUSY":
                 database.wait_for_lock(deadline, self._waiting)
             elif run.ended == "END" and run.exit_code == 0:
                 _refuse_unrecorded(steps, database.history())
                 return
             elif not run.is_stale:
-                self._after_failure(database, run, tries)
+                self._after_failure(database, run, tries, deadline)
 
     def _history_now(self, database: Database) -> Sequence[Applied]:
         """Read the history for a report; a server that is gone has no more to say."""
@@ -317,8 +337,7 @@ class Migrator:
         options = psql.session_options(
             lock_timeout=self._settings.lock_timeout, server_version=facts.version, server_is_windows=facts.is_windows
         )
-        with tempfile.TemporaryDirectory(prefix="invoke-migrate-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        with staging.folder() as folder:
             sweep = self._server.sweep(folder)
             script = psql.driver(steps, token=token, expected=expected, single=single, sweep=sweep)
             _stage(folder, steps, token, script)
@@ -348,16 +367,30 @@ class Migrator:
             if run.done:
                 fresh.flush()
 
-    def _after_failure(self, database: Database, run: _Run, tries: dict[str, int]) -> None:
+    def _after_failure(self, database: Database, run: _Run, tries: dict[str, int], deadline: float) -> None:
         """Decide whether to try again (return) or to stop (raise), with what was applied safely on the disk."""
         step = run.running
         if step is None:
-            raise errors.ServerLost(run.error.text if run.error else f"psql ended with exit code {run.exit_code}")
-        left = self._settle(database, run)
+            self._wait_for_connection(database, run, tries, deadline)
+            return
+        with _answering(run):
+            left = self._settle(database, run)
         if run.error and run.error.sqlstate in LOCK_STATES and step.directives.transaction:
             self._pause_or_give_up(step, run, tries)
             return
         raise self._failure(step, run, left)
+
+    def _wait_for_connection(self, database: Database, run: _Run, tries: dict[str, int], deadline: float) -> None:
+        """Wait a little when psql found no free connection, a bounded time; what else kept it from a file is final."""
+        said = run.error.text if run.error else f"psql ended with exit code {run.exit_code}"
+        if "connection to server" not in said:
+            raise errors.ServerLost(said)
+        if not TRANSIENT.search(said) or time.monotonic() > deadline:
+            raise database.refusal(said)
+        if not tries.get(CONNECTION):
+            self._tell(Said(None, "Waiting for a free connection for psql"))
+        tries[CONNECTION] = 1
+        time.sleep(LOCK_POLL)
 
     def _settle(self, database: Database, run: _Run) -> list[str]:
         """Flush what was applied; mark a file that has no transaction; return the invalid indexes it left."""
@@ -414,30 +447,61 @@ class Migrator:
 
 @dataclass(slots=True)
 class _Watch:
-    """Looks from the other connection at what a quiet psql is doing."""
+    """Looks from the other connection at what a quiet psql is doing, at each tick of its silence.
+
+    Which statement runs is only asked, never told: so a statement's end is known when another one, or nothing, runs at
+    the next tick, or when psql reports the end of the file.
+    """
 
     database: Database
     application: str
     next_look: float = 0.0
+    next_question: float = 0.0
+    seen: Statement | None = None
+    seen_at: float = 0.0
+    line: int = 0  # of the last slow statement
 
     def began(self) -> None:
         """Another file begins."""
-        self.next_look = time.monotonic() + WATCH_AFTER
+        self.next_look = self.next_question = time.monotonic() + WATCH_AFTER
+        self.line = 0
 
     def look(self, run: _Run) -> Iterator[Event]:
         """Say what it waits for or how far it is; a lost connection ends the watching, not the run."""
-        if run.running is None or time.monotonic() < self.next_look:
+        now = time.monotonic()
+        if run.running is None or now < self.next_look:
             return
-        self.next_look = time.monotonic() + WATCH_EVERY
         try:
-            blockers = tuple(describe(session) for session in self.database.blockers(self.application))
-            text = f"waits for a lock held by {blockers[0]}" if blockers else self.database.progress(self.application)
+            yield from self._ended(run.running, self.database.statement(self.application))
+            if now >= self.next_question:
+                self.next_question = now + WATCH_EVERY
+                yield from self._question(run, run.running)
         except errors.ServerLost:
             self.next_look = float("inf")
-            return
+
+    def over(self, run: _Run) -> Iterator[Event]:
+        """Say that the last statement of a file was slow: the file is over, or psql is."""
+        if run.running:
+            yield from self._ended(run.running, None)
+
+    def _question(self, run: _Run, migration: Migration) -> Iterator[Event]:
+        blockers = tuple(describe(session) for session in self.database.blockers(self.application))
         run.blockers = blockers or run.blockers
+        text = f"waits for a lock held by {blockers[0]}" if blockers else self.database.progress(self.application)
         if text:
-            yield Doing(run.running, text)
+            yield Doing(migration, text)
+
+    def _ended(self, migration: Migration, current: Statement | None) -> Iterator[Event]:
+        """Keep what runs now; say so when what ran before was slow."""
+        last, since = self.seen, self.seen_at
+        self.seen, self.seen_at = current, time.monotonic()
+        if last is None or (current and current.since == last.since):
+            return
+        seconds = (current.since - last.since).total_seconds() if current else last.age + self.seen_at - since
+        if seconds >= SLOW:
+            line = psql.first_line(last.text, migration.text.sql, after=self.line)
+            self.line = line or self.line
+            yield Slow(migration, line, seconds, last.text.strip().split("\n")[0])
 
 
 def _follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch: _Watch, run: _Run) -> Iterator[Event]:
@@ -445,6 +509,8 @@ def _follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch
     held: list[Event] = []  # in a single transaction nothing is finished before the end
     for line in output:
         for item in reader.flush() if line is None else reader.feed(*line):
+            if isinstance(item, psql.Marker):
+                yield from watch.over(run)
             for event in _note(item, run):
                 if isinstance(event, Started):
                     watch.began()
@@ -456,6 +522,7 @@ def _follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch
             yield from watch.look(run)
     for message in reader.flush():
         yield from _note(message, run)
+    yield from watch.over(run)
     if run.ended == "END":
         yield from held
 
@@ -515,9 +582,20 @@ def _without_error(run: _Run) -> str:
     return f"psql stopped without an error message (exit code {run.exit_code})"
 
 
-def _consequence(run: _Run) -> str:
-    """Say what state the database is in: the failed file, those before it, those after it."""
-    done = [] if run.single else run.done
+@contextlib.contextmanager
+def _answering(run: _Run) -> Iterator[None]:
+    """Say what a run came to when the server does not answer any more, so that nobody can look."""
+    try:
+        yield
+    except errors.ServerLost as error:
+        state = "undone" if run.undoes else "applied"
+        unsure = f"\nWhether {_span(run.done)} stayed {state} shows when the server is back." if run.done else ""
+        raise errors.ServerLost(error.where.strip(), f"{_consequence(run, sure=False)}{unsure}") from None
+
+
+def _consequence(run: _Run, *, sure: bool = True) -> str:
+    """Say what state the database is in: the failed file, those before it (if that is sure), those after it."""
+    done = run.done if sure and not run.single else []
     parts = []
     if run.ended.startswith("ENDED"):
         parts.append("What it committed by itself stays, and it is not recorded as applied.")
