@@ -108,6 +108,26 @@ def migrate_squash(_: Context, to: str = "") -> None:
 
 
 @task(
+    help={
+        "to": "Stop after this version (default: all pending files).",
+        "schema_only": "Copy no rows: quick, but says nothing about how long it takes.",
+        "json": JSON,
+    }
+)
+def migrate_rehearse(_: Context, to: str = "", schema_only: bool = False, json: bool = False) -> None:
+    """Run what is pending on a throw-away copy: durations, locks, rewrites, and whether there is a way back."""
+    with _session(as_json=json) as session:
+        session.rehearse(to=to or None, data=not schema_only)
+
+
+@task(help={"json": JSON})
+def migrate_verify(_: Context, json: bool = False) -> None:
+    """Compare the live schema with the one that the applied files make; exits with 4 when they differ."""
+    with _session(as_json=json) as session:
+        session.verify()
+
+
+@task(
     positional=["name"],
     help={
         "name": "What it does, like add_face_landmarks.",
@@ -320,6 +340,8 @@ ns = Collection(
     migrate_reset,
     migrate_new,
     migrate_squash,
+    migrate_rehearse,
+    migrate_verify,
     migrate_resolve,
     migrate_baseline,
     migrate_lint,

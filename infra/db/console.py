@@ -15,14 +15,14 @@ import traceback
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
-from infra.db import migrator
+from infra.db import catalogue, findings, migrator, verify
 from infra.db.check import Check, Verdict
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
 from infra.db.plan import DONE, Entry, Status
 from infra.db.rules import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import rich.console
     import rich.progress
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from infra.db.losses import Loss
     from infra.db.migration import Migration
     from infra.db.review import Finding, Report
+    from infra.db.scratch import Leftover
 
 STYLES = {
     Status.APPLIED: "green",
@@ -196,6 +197,54 @@ class Console:
             for loss in lost:
                 what = f"{loss.table}.{loss.column}" if loss.column else loss.table
                 self.say(f"      {loss.does} {what} ({_rows(loss)})", "red" if loss.rows != 0 else "dim")
+
+    def verified(self, result: verify.Result, kind: str, database: str, where: str) -> None:
+        """Write what is not as the files make it: the objects, then their differences."""
+        if self._as_json:
+            self._json(verify.result_object(result, server=kind, database=database))
+            return
+        if result.run_time:
+            self.say(f"Made at run time, and as it should be: {', '.join(result.run_time)}.", "dim")
+        for each in result.differences:
+            self.say(f"  {each.kind.value:<8} {each.object}", "yellow")
+        if result.differences:
+            self.say(
+                catalogue.readable(result.differences, wanted="what the applied files make", found="what is there")
+            )
+        else:
+            self.done(f"The schema of {where} is what the applied files make.")
+
+    def rehearsed(self, report: findings.Report, kind: str, database: str, where: str, place: str) -> None:
+        """Write what each file did on the copy, and what follows from it."""
+        if self._as_json:
+            failed = failure_object(report.failed) if report.failed else None
+            self._json(
+                {**findings.report_object(report, server=kind, database=database, place=place), "failed": failed}
+            )
+            return
+        if not report.tried and not report.failed:
+            self.say(f"Nothing to rehearse: {where} is up to date.", "green")
+            return
+        for each in report.tried:
+            self.say(f"{each.migration.label}   {findings.duration(each.seconds)}", "bold")
+            for line in findings.lines(each):
+                self.say(f"    {line}")
+            for difference in each.back.differences:
+                self.say(f"      {difference.kind.value}: {difference.object}\n{difference.diff}", "yellow")
+            if each.back.said:
+                self.say("\n".join(f"      {line}" for line in each.back.said.split("\n")), "yellow")
+        if report.is_good:
+            self.say("\n".join(findings.verdict(report)), "bold")
+            self.done("The copy is gone again; nothing was changed.", ("invoke migrate --backup", "do it for real"))
+
+    def left_behind(self, left: Leftover) -> None:
+        """Say that a killed run left a copy, and how to remove it."""
+        size = "" if left.size is None else f", {findings.megabytes(left.size)}"
+        self.say(
+            f"A run that was killed left a copy, made {left.made_at:%Y-%m-%d %H:%M} UTC{size}: {left.name}\n"
+            f"  remove it:  {left.removal}",
+            "yellow",
+        )
 
     def undone(self, count: int, seconds: float, where: str) -> None:
         """Write the summary of a rollback that went well."""
@@ -387,7 +436,7 @@ class Console:
             sys.stderr, "This is a bug in the tool, not in your files. Please report it with the lines above.", "bold"
         )
 
-    def _json(self, value: dict[str, Any]) -> None:
+    def _json(self, value: Mapping[str, Any]) -> None:
         _put(sys.stdout, json.dumps(value, ensure_ascii=False) + "\n")
 
     def _write(self, stream: TextIO, text: str, style: str = "", *, wrap: bool = False) -> None:

@@ -11,11 +11,12 @@
     |-- Refused                4    drift, out of order, a failed file to settle, findings
     |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, NotTheSame, InsideSquash, CannotUndo,
     |       HistoryMoved, CannotWork, LintFindings, ForeignHistory, NotSingle, BackupFailed, ResetRefused,
-    |       NotConfirmed, NotStopped, NotDeleted, DocsStale, LogElsewhere
+    |       NotConfirmed, NotStopped, NotDeleted, DocsStale, LogElsewhere, SqlGone, NotRebuilt, SchemaDiffers,
+    |       RehearsalFailed
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
-    |       NoScratch, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken,
-    |       NameConflict, OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised,
+    |       NoScratch, CopyFailed, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing,
+    |       PortTaken, NameConflict, OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised,
     |       OtherPassword, OtherRole, OtherDatabase, WrongServer, ProgramMissing, InUse, ConnectionFailed,
     |       DatabaseMissing, PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown,
     |       HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted,
@@ -26,7 +27,7 @@
     |-- CheckFailed            7    `--check`: pending or drifted
     |       CheckPending
     `-- Interrupted          130    cancelled and rolled back
-           Cancelled
+           Cancelled, RehearsalStopped
 
 An error says four things: what happened, where, what follows from it, and what to type next. The
 sentences of a kind of failure are built in its class, so that one place holds the words.
@@ -693,6 +694,19 @@ class NoScratch(ServerError):
         )
 
 
+class CopyFailed(ServerError):
+    """The database could not be copied."""
+
+    def __init__(self, said: str) -> None:
+        """Say what pg_dump, pg_restore or the system said."""
+        super().__init__(
+            "The database could not be copied into a throw-away one.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="The copy is gone again. The original was only read.",
+            next="Mend what it says; without the rows it needs less:  invoke migrate-rehearse --schema-only",
+        )
+
+
 class SchemaUnread(ServerError):
     """pg_dump could not read the schema."""
 
@@ -703,6 +717,69 @@ class SchemaUnread(ServerError):
             where="\n".join(f"  {line}" for line in said.splitlines()),
             consequence="Nothing was changed.",
             next="Run it as the owner of everything in it (DB_USER), or as a superuser.",
+        )
+
+
+class SqlGone(Refused):
+    """What was applied is nowhere to be had."""
+
+    def __init__(self, labels: list[str]) -> None:
+        """Say of which versions."""
+        super().__init__(
+            "What some versions did is neither in the folder nor, because it is long, in the history.",
+            where="\n".join(f"  {label}" for label in labels),
+            consequence="So it cannot be known what the schema should be. Nothing was changed.",
+            next="Bring the files back as they were when they were applied (git knows):  invoke migrate-status",
+        )
+
+
+class NotRebuilt(Refused):
+    """The applied files do not run on an empty database."""
+
+    def __init__(self, failure: MigrationFailed) -> None:
+        """Say which one, and why."""
+        super().__init__(
+            f"The applied files do not make their schema anew: {failure.what}",
+            where=failure.where,
+            consequence="So the live schema has nothing to be compared with. The database itself was only read.",
+            next="A new database meets the same failure. Make the file run on an empty one, and accept the edit:\n"
+            f"  invoke migrate-resolve {failure.version} --applied",
+        )
+
+
+class RehearsalFailed(Refused):
+    """A file failed on the copy, or a way back did not lead back."""
+
+    def __init__(self, sentences: list[str], failure: MigrationFailed | None) -> None:
+        """Say what did.
+
+        Args:
+            sentences: the verdict.
+            failure: of the file that failed.
+
+        """
+        super().__init__(
+            "The rehearsal found what should be mended before this is run for real.",
+            where="\n".join(
+                [*(f"  {sentence}" for sentence in sentences), *([failure.what, failure.where] if failure else [])]
+            ),
+            consequence="The copy is gone again. The database itself was only read.",
+            next="Mend the files, then:  invoke migrate-rehearse",
+        )
+
+
+class SchemaDiffers(Refused):
+    """The live schema is not the one that the applied files make."""
+
+    def __init__(self, count: int, where: str) -> None:
+        """Say how much of it."""
+        objects = "One object is" if count == 1 else f"{count} objects are"
+        super().__init__(
+            f"{objects} not as the applied files make {'it' if count == 1 else 'them'}: {where}.",
+            consequence="Somebody changed the database by hand, or a file did something that depends on the day."
+            " The database was only read.",
+            next="Keep a change by writing it down:  invoke migrate-new NAME\n"
+            "or take it back by hand (invoke db.shell), then:  invoke migrate-verify",
         )
 
 
@@ -1079,6 +1156,18 @@ class Cancelled(Interrupted):
     def __init__(self) -> None:
         """Say that nothing is half done."""
         super().__init__("Interrupted.", consequence="No migration was running.", next="Run the same command again.")
+
+
+class RehearsalStopped(Interrupted):
+    """Ctrl-C or SIGTERM in the middle of a rehearsal."""
+
+    def __init__(self) -> None:
+        """Say that nothing is left."""
+        super().__init__(
+            "Interrupted.",
+            consequence="The copy is gone again. The database itself was only read.",
+            next="invoke migrate-rehearse",
+        )
 
 
 class NotStopped(Refused):
