@@ -20,13 +20,13 @@ ROOT = Path(__file__).parents[1]
 # A module imports from earlier layers only (for types, too), never from its own; inside servers/ it may.
 LAYERS = (
     ("errors", "git", "staging"),
-    ("settings",),
+    ("settings", "check", "rules", "statements"),
     ("servers",),
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
-    ("backup", "catalogue", "docs", "losses", "reset", "scaffold", "scratch", "squash"),
-    ("migrator",),
+    ("backup", "catalogue", "docs", "losses", "relations", "reset", "review", "scaffold", "scratch", "squash"),
+    ("migrator", "doctor"),
     ("console",),
     ("session",),
     ("tasks",),

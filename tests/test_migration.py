@@ -251,8 +251,9 @@ def test_a_long_text_is_known_by_its_checksum_and_head_alone(tmp_path: Path, len
         pytest.param("/* Why.\n */\n-- migrate: no-transaction\n", Directives(transaction=False), id="after a block"),
         pytest.param("-- migrate: lock-timeout 1 min\n", Directives(lock_timeout="1min"), id="lock timeout"),
         pytest.param(
-            "-- migrate: allow a it is  safe\n-- migrate: allow b too\n-- migrate: lock-timeout 0\n",
-            Directives(lock_timeout="0", allow=(("a", "it is  safe"), ("b", "too"))),
+            "-- migrate: allow ban-drop-table it is  safe\n-- migrate: allow renaming-column too\n"
+            "-- migrate: lock-timeout 0\n",
+            Directives(lock_timeout="0", allow=(("ban-drop-table", "it is  safe"), ("renaming-column", "too"))),
             id="several",
         ),
         pytest.param("SELECT 0;\n-- migrate: no-transaction\n-- migrate: nonsense\n", Directives(), id="too late"),
@@ -279,7 +280,22 @@ DURATION = "is not a duration; write 500ms, 5s or 2min (0 waits for ever)"
             "-- migrate: no-transaction now", f"'-- migrate: no-transaction now' {KNOWN}", id="too many words"
         ),
         pytest.param("-- migrate:", f"'-- migrate: ' {KNOWN}", id="no word"),
-        pytest.param("-- migrate: allow a-rule", f"'-- migrate: allow a-rule' {KNOWN}", id="no reason"),
+        pytest.param("-- migrate: allow", f"'-- migrate: allow' {KNOWN}", id="nothing to allow"),
+        pytest.param(
+            "-- migrate: allow ban-drop-table",
+            "say why: '-- migrate: allow ban-drop-table REASON'",
+            id="no reason",
+        ),
+        pytest.param(
+            "-- migrate: allow a-rule I like it",
+            "there is no rule 'a-rule' to allow; migrate-lint names the rule of each finding",
+            id="unknown rule",
+        ),
+        pytest.param(
+            "-- migrate: allow transaction-nesting I know what I do",
+            "nothing excuses transaction-nesting: such a file cannot run",
+            id="a rule that nothing excuses",
+        ),
         pytest.param("-- migrate: lock-timeout", f"lock-timeout '' {DURATION}", id="no duration"),
         pytest.param("-- migrate: lock-timeout 5 sec", f"lock-timeout '5 sec' {DURATION}", id="bad duration"),
         pytest.param("-- migrate: lock-timeout 5s'; x", f"""lock-timeout "5s'; x" {DURATION}""", id="injected"),

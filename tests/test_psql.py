@@ -503,3 +503,48 @@ def test_an_error_in_a_file_with_crlf_is_located_like_any_other(sql: str, said: 
     assert isinstance(message, Message)
     assert psql.locate(message, sql) == expected
     assert "\r" not in message.statement + "".join(message.excerpt)
+
+
+QUIETLY = ["--no-psqlrc", "--set=ON_ERROR_STOP=1"]
+
+
+def test_only_somebody_who_types_gets_a_psql_with_their_own_settings() -> None:
+    assert psql.shell("", at_terminal=True) == []
+    assert psql.shell("", at_terminal=False) == [*QUIETLY, "--file=-"]
+    assert psql.shell("SELECT 1", at_terminal=False) == [*QUIETLY, "--command=SELECT 1"]
+    assert psql.shell("-1", at_terminal=False) == [*QUIETLY, "--command=-1"]
+
+
+def test_a_listing_fits_the_terminal_where_there_is_one() -> None:
+    assert psql.listing(r"\dt+", width=0) == [*QUIETLY, r"--command=\dt+"]
+    fitting = ["--pset=format=wrapped", "--pset=expanded=auto", "--pset=columns=80"]
+    assert psql.listing(r"\dt+", width=80) == [*QUIETLY, *fitting, r"--command=\dt+"]
+
+
+def test_a_described_name_is_quoted_as_a_whole() -> None:
+    assert psql.describe("public", "faces") == r'\d+ "public"."faces"'
+    assert psql.describe('a"b', "c.d*") == r'\d+ "a""b"."c.d*"'
+
+
+TWICE = "SELECT 1;\n\nSELECT slow(\n\n  1);\n-- again\nSELECT slow(\n  1);\n"
+
+
+@pytest.mark.parametrize(
+    ("statement", "after", "expected"),
+    [
+        pytest.param("SELECT 1;", 0, 1, id="the first"),
+        pytest.param("SELECT slow(\n  1);", 0, 3, id="without its empty lines"),
+        pytest.param("SELECT slow(\n  1", 0, 3, id="cut by the server"),
+        pytest.param("SELECT slow(\n  1);", 3, 7, id="the same words again"),
+        pytest.param("-- again\nSELECT slow(\n  1);", 0, 6, id="with the comment before it"),
+        pytest.param("again", 0, None, id="in a comment only"),
+        pytest.param("COMMIT;", 0, None, id="not in the file"),
+        pytest.param("SELECT 1;", 8, None, id="after the end"),
+    ],
+)
+def test_a_statement_is_found_by_its_words(statement: str, after: int, expected: int | None) -> None:
+    assert psql.first_line(statement, TWICE, after=after) == expected
+
+
+def test_in_a_file_whose_text_is_not_kept_no_statement_is_found() -> None:
+    assert psql.first_line("SELECT 1;", None) is None

@@ -17,7 +17,7 @@ from infra.db import errors, history
 from infra.db.servers.process import chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from infra.db.database import Database
     from infra.db.servers import Programs
@@ -32,6 +32,14 @@ ARGUMENTS = (
     f"--exclude-table={history.TABLE}",
 )
 TICK = 0.25  # seconds
+LONGEST_DIFF = 40  # lines of one table that are shown where many tables are
+NAMED = 6  # objects of one table that are named
+# The table that an object belongs to: in what it is called, or, for an index, in what makes it.
+TABLE_OF = re.compile(
+    r"(?:(?:COMMENT|GRANTS) ON )?(?:TABLE(?: ATTACH)? (\S+)|COLUMN ([^.\s]+\.[^.\s]+)"
+    r"|(?:(?:CHECK |FK )?CONSTRAINT|TRIGGER|POLICY|DEFAULT|ROW SECURITY) (\S+))|INDEX .*? ON (?:ONLY )?(\S+)",
+    re.DOTALL,
+)
 HEADER = re.compile(
     r"^--\n-- Name: (?P<name>.*); Type: (?P<type>[A-Z ]+); Schema: (?P<schema>.*); Owner: (?P<owner>.*)\n--\n",
     re.MULTILINE,
@@ -136,6 +144,36 @@ def readable(differences: Iterable[Difference], *, wanted: str, found: str) -> s
     """
     parts = [f"{each.kind.value}: {each.object}\n{each.diff}" for each in differences]
     return "\n".join([f"--- {wanted}", f"+++ {found}", *parts])
+
+
+def by_table(differences: Iterable[Difference]) -> str:
+    """Return differences as one text that goes from table to table: how it differs, then what of its objects do."""
+    groups: dict[str, list[Difference]] = {}
+    for each in differences:
+        found = TABLE_OF.match(f"{each.object}\n{each.diff}")
+        groups.setdefault(next(filter(None, found.groups())) if found else "other objects", []).append(each)
+    return "\n".join(line for name in sorted(groups) for line in (f"  {name}", *_lines(groups[name])))
+
+
+def _lines(group: list[Difference]) -> Iterator[str]:
+    tables = [
+        each for each in group if each.object.startswith("TABLE ") and not each.object.startswith("TABLE ATTACH ")
+    ]
+    comments = [each for each in group if each.object.startswith("COMMENT ON ")]
+    for each in tables:
+        yield f"    {each.kind}: the table"
+        if each.kind is Kind.CHANGED:
+            changes = [line for line in each.diff.split("\n") if line.startswith(("-", "+"))]
+            yield from (f"      {line}" for line in changes[:LONGEST_DIFF])
+            if len(changes) > LONGEST_DIFF:
+                yield f"      ... and {len(changes) - LONGEST_DIFF} lines more"
+    for kind in Kind:
+        names = [each.object for each in group if each.kind is kind and each not in (*tables, *comments)]
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            yield f"    {kind}: {', '.join(names[:NAMED])}{more}"
+    if comments:
+        yield f"    {len(comments)} of the comments"
 
 
 def _kind(name: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> Kind:

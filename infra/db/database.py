@@ -92,6 +92,12 @@ SELECT ci.phase, ci.index_relid::regclass::text, ci.relid::regclass::text, ci.bl
   LEFT JOIN pg_stat_progress_copy co USING (pid)
  WHERE a.application_name = %s
 """
+# A parallel worker has its leader's name and statement.
+STATEMENT = """
+SELECT query_start, extract(epoch FROM clock_timestamp() - query_start)::float8, query
+  FROM pg_stat_activity
+ WHERE application_name = %s AND state = 'active' AND leader_pid IS NULL
+"""
 INVALID_INDEXES = """
 SELECT i.indexrelid::regclass::text FROM pg_index i WHERE NOT i.indisvalid ORDER BY 1
 """
@@ -150,6 +156,22 @@ class Backend:
     state: str
     age: float
     query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a session is running.
+
+    Attributes:
+        since: when it began, by the server's clock.
+        age: seconds since then.
+        text: what it says, cut by the server (track_activity_query_size).
+
+    """
+
+    since: datetime
+    age: float
+    text: str
 
 
 class Database:
@@ -344,6 +366,11 @@ class Database:
                 return f"copying into {copied}: {count:,} rows"
         return ""
 
+    def statement(self, application: str) -> Statement | None:
+        """Return what the session named `application` is running at this moment."""
+        rows = self.rows(STATEMENT, application)
+        return Statement(*rows[0]) if rows else None
+
     def terminate(self, application: str) -> None:
         """End the sessions named `application` and wait until they are gone: their transactions are rolled back."""
         self.rows(
@@ -465,7 +492,16 @@ def connect(server: Server, settings: Settings, address: Address) -> Database:
         database = Database(settings, address)
     except psycopg.OperationalError as error:
         raise server.explain(refusals.words(str(error), settings, address)) from None
-    server.verify(database.facts().identity)
+    return _verified(server, database, database.facts().identity)
+
+
+def _verified(server: Server, database: Database, identity: Identity) -> Database:
+    """Return the connection, or close it when somebody else answered."""
+    try:
+        server.verify(identity)
+    except errors.ServerError:
+        database.close()
+        raise
     return database
 
 
@@ -495,8 +531,7 @@ def wait_until_ready(server: Server, settings: Settings, address: Address, tell:
             database = Database(settings, address)
             identity = database.facts().identity
             if seen in ("", identity.started_at):
-                server.verify(identity)
-                return database
+                return _verified(server, database, identity)
             seen = identity.started_at
             database.close()
         except (psycopg.OperationalError, errors.ServerLost) as error:
@@ -528,13 +563,19 @@ def refuse_unfit(facts: Facts, settings: Settings, *, needs_public: bool = True)
         ServerError: it is too old, read-only, behind a pooler, or the role lacks a right.
 
     """
+    for error in unfit(facts, settings, needs_public=needs_public):
+        raise error
+
+
+def unfit(facts: Facts, settings: Settings, *, needs_public: bool = True) -> Iterator[errors.ServerError]:
+    """Yield everything for which this server cannot carry a run; see `refuse_unfit`."""
     if facts.version < OLDEST_SERVER:
-        raise errors.ServerTooOld(facts.version // 10000)
+        yield errors.ServerTooOld(facts.version // 10000)
     if facts.is_pooled:
-        raise errors.PoolerInBetween(f"{settings.host}:{settings.port}")
+        yield errors.PoolerInBetween(f"{settings.host}:{settings.port}")
     if facts.is_standby or facts.is_read_only:
-        raise errors.ReadOnlyServer(settings.name, standby=facts.is_standby)
+        yield errors.ReadOnlyServer(settings.name, standby=facts.is_standby)
     if facts.encoding != "UTF8":
-        raise errors.WrongEncoding(settings.name, facts.encoding)
+        yield errors.WrongEncoding(settings.name, facts.encoding)
     if needs_public and not (facts.has_public and facts.may_create):
-        raise errors.NoRight(settings.user, "create tables in schema public", settings.name)
+        yield errors.NoRight(settings.user, "create tables in schema public", settings.name)

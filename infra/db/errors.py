@@ -4,12 +4,14 @@
     |       NotRecorded
     |-- UsageError             2    settings, arguments or files that make no sense
     |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, NothingToSquash, ComposeFileError,
-    |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
+    |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, PackageMissing,
+    |       DotenvNotUtf8, NoSuchTable, NotACount
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
+    |       TrialFailed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
-    |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, InsideSquash, CannotUndo, HistoryMoved,
-    |       CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed, NotStopped, NotDeleted,
-    |       DocsStale
+    |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, NotTheSame, InsideSquash, CannotUndo,
+    |       HistoryMoved, CannotWork, LintFindings, ForeignHistory, NotSingle, BackupFailed, ResetRefused,
+    |       NotConfirmed, NotStopped, NotDeleted, DocsStale, LogElsewhere
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
     |       NoScratch, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken,
@@ -18,9 +20,9 @@
     |       DatabaseMissing, PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown,
     |       HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted,
     |       ServerFull, ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
-    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded
+    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded, NoShell, ListingFailed
     |-- LockError              6    another run, or a table lock, could not be waited out
-    |       RunIsHeld, TableIsHeld, ResetBlocked
+    |       RunIsHeld, TableIsHeld, ResetBlocked, LookBlocked
     |-- CheckFailed            7    `--check`: pending or drifted
     |       CheckPending
     `-- Interrupted          130    cancelled and rolled back
@@ -282,6 +284,32 @@ class SquashDiffers(Refused):
         )
 
 
+class NotTheSame(Refused):
+    """A database that is to be adopted, and is not what the files would make."""
+
+    def __init__(self, last: str, count: int, differences: str) -> None:
+        """Show what differs.
+
+        Args:
+            last: the last version that it is compared with.
+            count: of the objects that differ.
+            differences: table by table.
+
+        """
+        super().__init__(
+            f"This database is not what the files up to {last} make"
+            f" ({count} object{'s differ' if count > 1 else ' differs'}).",
+            where=f"{differences}\n  (missing: the files make it; extra: only the database has it;"
+            " - as the files make it, + as it is)",
+            consequence="Recording the files as applied would hide this, so nothing was changed.",
+            next=(
+                "Compare with an older version, if it stands at one:  invoke migrate-baseline --to 007\n"
+                "Or change the database until they agree, or record it with the difference:"
+                "  invoke migrate-baseline --anyway"
+            ),
+        )
+
+
 class InsideSquash(Refused):
     """A database that stands between the first and the last of the files that were squashed into one."""
 
@@ -388,6 +416,19 @@ class CannotWork(Refused):
         )
 
 
+class LintFindings(Refused):
+    """Files that would lock or break something."""
+
+    def __init__(self, count: int) -> None:
+        """Say how many errors; the findings themselves were shown."""
+        super().__init__(
+            f"{count} error{'s' if count > 1 else ''}: such files would lock out or break programs that are running.",
+            consequence="Nothing was run or changed.",
+            next="Write each the safe way, or excuse it with the reason, at the top of its file:\n"
+            "-- migrate: allow RULE why it does no harm here",
+        )
+
+
 class ForeignHistory(Refused):
     """The history table belongs to another tool."""
 
@@ -463,6 +504,29 @@ class MigrationFailed(ToolError):
         )
         self.version, self.name, self.file, self.line = version, name, file, line
         self.message, self.sqlstate, self.detail, self.hint = message, sqlstate, detail, hint
+
+
+class TrialFailed(MigrationFailed):
+    """A file that is applied could not be applied to a throw-away database."""
+
+    def __init__(self, failure: MigrationFailed) -> None:
+        """Say that it was a trial."""
+        super().__init__(
+            version=failure.version,
+            name=failure.name,
+            file=failure.file,
+            line=failure.line,
+            message=failure.message,
+            sqlstate=failure.sqlstate,
+            detail=failure.detail,
+            hint=failure.hint,
+            consequence="It was tried on a throw-away database, which is gone again; nothing else was changed.",
+        )
+        self.what = f"On a throw-away database, {self.what}"
+        self.next = (
+            "Files must be able to run on a new database of this server. Roles and tablespaces belong to the whole\n"
+            "server, so a file makes them only when they are missing (IF to_regrole('...') IS NULL in a DO block)."
+        )
 
 
 class RunIsHeld(LockError):
@@ -694,7 +758,12 @@ class ComposeUnsupported(UsageError):
 
 
 class EngineUnavailable(ServerError):
-    """No Docker engine answers."""
+    """No Docker engine answers.
+
+    Attributes:
+        tried: (endpoint, reason) of each.
+
+    """
 
     def __init__(self, tried: list[tuple[str, str]]) -> None:
         """Say where it was looked for, and what came back.
@@ -710,6 +779,7 @@ class EngineUnavailable(ServerError):
             consequence="Nothing was started or changed.",
             next="Start Docker (Docker Desktop, or: sudo systemctl start docker), or do without:  DB_SERVER=embedded",
         )
+        self.tried = tried
 
 
 class EngineElsewhere(ServerError):
@@ -755,15 +825,17 @@ class ImageMissing(ServerError):
 class PortTaken(ServerError):
     """Somebody else listens on the port."""
 
-    def __init__(self, port: int, holder: str) -> None:
+    def __init__(self, port: int, holder: str, program: str = "") -> None:
         """Say which port, and who has it where that is known.
 
         Args:
             port: the port of this machine.
             holder: a container's name; empty when it is none of this engine.
+            program: a program's name and process; empty when that is not known.
 
         """
-        who = f"container {holder}" if holder else "another program on this machine (a PostgreSQL of its own?)"
+        another = program or "another program on this machine (a PostgreSQL of its own?)"
+        who = f"container {holder}" if holder else another
         stop = f"stop the other one:  docker stop {holder}" if holder else "stop the other program"
         super().__init__(
             f"Port {port} is taken by {who}.",
@@ -1301,15 +1373,17 @@ class FolderOfVersion(ServerError):
 class EmbeddedPortTaken(PortTaken):
     """The port of the embedded server is in use."""
 
-    def __init__(self, port: int, holder: str) -> None:
+    def __init__(self, port: int, holder: str, program: str = "") -> None:
         """Say which port, and which checkout's server has it where that is known.
 
         Args:
             port: the port of this machine.
             holder: the data folder of another embedded server; empty when it is something else.
+            program: a program's name and process; empty when that is not known.
 
         """
-        who = f"the PostgreSQL with its data in {holder}" if holder else "another program on this machine"
+        another = program or "another program on this machine"
+        who = f"the PostgreSQL with its data in {holder}" if holder else another
         ServerError.__init__(
             self,
             f"Port {port} is taken by {who}.",
@@ -1493,6 +1567,18 @@ class NoReadme(UsageError):
         )
 
 
+class PackageMissing(UsageError):
+    """A package that the tasks are made with is not installed."""
+
+    MEND = "python -m pip install -e ."
+
+    def __init__(self, name: str) -> None:
+        """Say which."""
+        super().__init__(
+            f"The Python package {name} is not installed.", consequence="Nothing was changed.", next=self.MEND
+        )
+
+
 class DotenvNotUtf8(UsageError):
     """The settings file is in another encoding (Windows PowerShell's > writes UTF-16)."""
 
@@ -1502,4 +1588,86 @@ class DotenvNotUtf8(UsageError):
             "The settings file .env is not UTF-8.",
             consequence="Nothing was started or changed.",
             next="Save .env as UTF-8, then run the same command again.",
+        )
+
+
+class NoSuchTable(UsageError):
+    """There is no table of that name."""
+
+    def __init__(self, name: str, near: list[str]) -> None:
+        """Say which there are.
+
+        Args:
+            name: as it was typed.
+            near: the names most like it.
+
+        """
+        super().__init__(
+            f"There is no table {name}.",
+            where=f"  Did you mean {' or '.join(near)}?" if near else "",
+            next="invoke db.tables",
+        )
+
+
+class NotACount(UsageError):
+    """A flag wants a number."""
+
+    def __init__(self, flag: str, text: str) -> None:
+        """Say what was given."""
+        super().__init__(
+            f"{flag} wants a whole number of 0 or more, like 100; it was given {text!r}.",
+            next=f"invoke db.logs {flag} 100",
+        )
+
+
+class LogElsewhere(Refused):
+    """Somebody else's server writes its log where only they know."""
+
+    def __init__(self, place: str) -> None:
+        """Say how to find out."""
+        super().__init__(
+            f"{place} is not a server that this project started, so its log cannot be read from here.",
+            next="Ask whoever runs it. Where the server writes to, if your role may know:\n"
+            '  invoke db.shell --command "SHOW log_destination"\n'
+            '  invoke db.shell --command "SELECT pg_current_logfile()"',
+        )
+
+
+class NoShell(ServerError):
+    """Neither a client program nor a way to the one in the container."""
+
+    def __init__(self, program: str, container: str) -> None:
+        """Say what was looked for."""
+        super().__init__(
+            f"{program} is not on this machine, nor the program docker, which would reach the one in {container}.",
+            consequence="Nothing was changed.",
+            next="Install PostgreSQL's client programs:\n"
+            "  macOS: brew install libpq    Debian, Ubuntu: apt install postgresql-client\n"
+            "  Fedora: dnf install postgresql    Windows: winget install PostgreSQL.PostgreSQL.18",
+        )
+
+
+class ListingFailed(ServerError):
+    """Psql could not show what it was asked for."""
+
+    def __init__(self, said: str) -> None:
+        """Show what it said."""
+        super().__init__(
+            "psql could not show it.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="Nothing was changed.",
+            next="Run the same command again, or look yourself:  invoke db.shell",
+        )
+
+
+class LookBlocked(LockError):
+    """A table that another session has locked cannot even be looked at."""
+
+    def __init__(self, waited: str) -> None:
+        """Say how long it was waited for (DB_LOCK_TIMEOUT)."""
+        super().__init__(
+            f"Another session has locked a table, a migration perhaps; nothing can be seen of it for {waited} now.",
+            consequence="Nothing was changed.",
+            next="Run the same command again when it is done. Who is at work:\n"
+            '  invoke db.shell --command "SELECT pid, usename, state, query FROM pg_stat_activity"',
         )

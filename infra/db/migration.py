@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.db.errors import FilesError, UsageError
+from infra.db.rules import why_not_allowed
 from infra.db.settings import duration
 
 if TYPE_CHECKING:
@@ -322,8 +323,10 @@ def directives(file_name: str, head: tuple[str, ...]) -> Directives:
                     lock_timeout = duration(value)
                 except ValueError as error:
                     raise _BadFile(f"{file_name}:{number}: lock-timeout {value!r} {error}") from None
-            case "allow", value if " " in value:
+            case "allow", value if value:
                 rule, _, reason = value.partition(" ")
+                if why := why_not_allowed(rule, reason):
+                    raise _BadFile(f"{file_name}:{number}: {why}")
                 allow.append((rule, reason.strip()))
             case "replaces", value if found := REPLACED.fullmatch(value):
                 replaces.append(Replaced(found["label"], found["checksum"]))

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from infra.db.database import Backend, Database
+    from infra.db.database import Backend, Database, Statement
     from infra.db.history import Applied, History
     from infra.db.migration import Migration
     from infra.db.servers import Programs
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 
 COPY_CHUNK = 1 << 20  # bytes
 WATCH_AFTER = 0.2  # seconds that a file may take before the server is asked what it is doing
-WATCH_EVERY = 1.0  # seconds
+WATCH_EVERY = 1.0  # seconds between questions for blockers and progress
+SLOW = 1.0  # seconds; a statement that takes longer is listed at the end of a run
 FIRST_PAUSE = 0.5  # seconds before the first retry; doubled each time, with jitter
 LONGEST_PAUSE = 10.0
 LOCK_STATES = ("55P03", "40P01")  # lock_not_available, deadlock_detected: rolled back, worth another try
@@ -91,6 +92,24 @@ class Doing:
 
 
 @dataclass(frozen=True, slots=True)
+class Slow:
+    """A statement took longer than `SLOW`.
+
+    Attributes:
+        migration: whose it is.
+        line: where it begins in the file; None when it is not found there (our own COMMIT, a file that is not kept).
+        seconds: how long it took, to about a quarter of a second.
+        text: its first line.
+
+    """
+
+    migration: Migration
+    line: int | None
+    seconds: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Another run holds the lock."""
 
@@ -107,7 +126,7 @@ class Retrying:
     pause: float
 
 
-Event = Started | Finished | Said | Doing | Waiting | Retrying
+Event = Started | Finished | Said | Doing | Slow | Waiting | Retrying
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,30 +447,61 @@ class Migrator:
 
 @dataclass(slots=True)
 class _Watch:
-    """Looks from the other connection at what a quiet psql is doing."""
+    """Looks from the other connection at what a quiet psql is doing, at each tick of its silence.
+
+    Which statement runs is only asked, never told: so a statement's end is known when another one, or nothing, runs at
+    the next tick, or when psql reports the end of the file.
+    """
 
     database: Database
     application: str
     next_look: float = 0.0
+    next_question: float = 0.0
+    seen: Statement | None = None
+    seen_at: float = 0.0
+    line: int = 0  # of the last slow statement
 
     def began(self) -> None:
         """Another file begins."""
-        self.next_look = time.monotonic() + WATCH_AFTER
+        self.next_look = self.next_question = time.monotonic() + WATCH_AFTER
+        self.line = 0
 
     def look(self, run: _Run) -> Iterator[Event]:
         """Say what it waits for or how far it is; a lost connection ends the watching, not the run."""
-        if run.running is None or time.monotonic() < self.next_look:
+        now = time.monotonic()
+        if run.running is None or now < self.next_look:
             return
-        self.next_look = time.monotonic() + WATCH_EVERY
         try:
-            blockers = tuple(describe(session) for session in self.database.blockers(self.application))
-            text = f"waits for a lock held by {blockers[0]}" if blockers else self.database.progress(self.application)
+            yield from self._ended(run.running, self.database.statement(self.application))
+            if now >= self.next_question:
+                self.next_question = now + WATCH_EVERY
+                yield from self._question(run, run.running)
         except errors.ServerLost:
             self.next_look = float("inf")
-            return
+
+    def over(self, run: _Run) -> Iterator[Event]:
+        """Say that the last statement of a file was slow: the file is over, or psql is."""
+        if run.running:
+            yield from self._ended(run.running, None)
+
+    def _question(self, run: _Run, migration: Migration) -> Iterator[Event]:
+        blockers = tuple(describe(session) for session in self.database.blockers(self.application))
         run.blockers = blockers or run.blockers
+        text = f"waits for a lock held by {blockers[0]}" if blockers else self.database.progress(self.application)
         if text:
-            yield Doing(run.running, text)
+            yield Doing(migration, text)
+
+    def _ended(self, migration: Migration, current: Statement | None) -> Iterator[Event]:
+        """Keep what runs now; say so when what ran before was slow."""
+        last, since = self.seen, self.seen_at
+        self.seen, self.seen_at = current, time.monotonic()
+        if last is None or (current and current.since == last.since):
+            return
+        seconds = (current.since - last.since).total_seconds() if current else last.age + self.seen_at - since
+        if seconds >= SLOW:
+            line = psql.first_line(last.text, migration.text.sql, after=self.line)
+            self.line = line or self.line
+            yield Slow(migration, line, seconds, last.text.strip().split("\n")[0])
 
 
 def _follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch: _Watch, run: _Run) -> Iterator[Event]:
@@ -459,6 +509,8 @@ def _follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch
     held: list[Event] = []  # in a single transaction nothing is finished before the end
     for line in output:
         for item in reader.flush() if line is None else reader.feed(*line):
+            if isinstance(item, psql.Marker):
+                yield from watch.over(run)
             for event in _note(item, run):
                 if isinstance(event, Started):
                     watch.began()
@@ -470,6 +522,7 @@ def _follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch
             yield from watch.look(run)
     for message in reader.flush():
         yield from _note(message, run)
+    yield from watch.over(run)
     if run.ended == "END":
         yield from held
 

@@ -125,6 +125,12 @@ def _status(file: Migration | None, row: Applied | None, newest: int, *, busy: b
     return Status(row.status)
 
 
+def pending(entries: Sequence[Entry]) -> tuple[Migration, ...]:
+    """Return the files that were never applied, in order, whatever stands in the way of a run."""
+    waiting = (Status.PENDING, Status.OUT_OF_ORDER)
+    return tuple(entry.file for entry in entries if entry.file and entry.status in waiting)
+
+
 def steps(
     entries: Sequence[Entry],
     *,

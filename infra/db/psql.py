@@ -32,6 +32,7 @@ ARGUMENTS = (
     "--set=ECHO=errors",  # the failed statement, from which its first line is found
     "--file=driver.sql",
 )
+NO_SURPRISES = ("--no-psqlrc", "--set=ON_ERROR_STOP=1")  # where nobody watches, the user's ~/.psqlrc has no say
 LOCK = (0x4D4F5244, 0x45415558)  # two int4 keys of the session advisory lock: every run on a database takes it
 TRY_LOCK = f"pg_catalog.pg_try_advisory_lock({LOCK[0]}, {LOCK[1]})"
 SCRIPT_ERROR = 3  # psql's exit code for an error under ON_ERROR_STOP (psql manual, Exit Status)
@@ -41,6 +42,37 @@ SERVER_SAID = re.compile(r"(?P<severity>[^:]+):  (?P<sqlstate>[0-9A-Z]{5}): (?P<
 PART = re.compile(r"(?P<part>DETAIL|HINT|QUERY|CONTEXT|LOCATION|[A-Z]+ NAME):  (?P<text>.*)")
 ENDS_SESSION = ("08", "25P03", "25P04", "53", "57P", "58", "XX")  # of FATAL and PANIC in an open session (Appendix A)
 EXCERPT = re.compile(r"LINE (?P<number>\d+): ")
+
+
+def shell(command: str, *, at_terminal: bool) -> list[str]:
+    """Return the arguments of a psql for people: one command, else what is typed, else what is piped in.
+
+    Args:
+        command: SQL or one backslash command; empty for none.
+        at_terminal: whether standard input is somebody who types.
+
+    """
+    if command:
+        return [*NO_SURPRISES, f"--command={command}"]
+    return [] if at_terminal else [*NO_SURPRISES, "--file=-"]  # which puts `psql:<stdin>:LINE:` before each error
+
+
+def listing(command: str, *, width: int) -> list[str]:
+    """Return the arguments that make psql show what a backslash command lists.
+
+    Args:
+        command: like the result of `describe`.
+        width: of the terminal, in characters; 0 where there is none.
+
+    """
+    fitting = ["--pset=format=wrapped", "--pset=expanded=auto", f"--pset=columns={width}"] if width else []
+    return [*NO_SURPRISES, *fitting, f"--command={command}"]
+
+
+def describe(schema: str, name: str) -> str:
+    r"""Return the `\d+` of one relation: between double quotes, psql takes every character for itself."""
+    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
+    return rf"\d+ {quoted}"
 
 
 def session_options(*, lock_timeout: str, server_version: int, server_is_windows: bool) -> str:
@@ -346,7 +378,7 @@ def locate(message: Message, sql: str | None) -> int:
     """
     said = message.statement.split("\n")
     pointed = len([text for text in said[: max(message.line - 1, 0)] if text.strip()])
-    wanted = "\n".join(text for text in said if text.strip())
+    wanted = _solid(message.statement)
     if wanted and sql is not None:
         written = [(number, text) for number, text in enumerate(sql.split("\n")[: message.end], 1) if text.strip()]
         before = "\n".join(text for _, text in written)
@@ -354,3 +386,25 @@ def locate(message: Message, sql: str | None) -> int:
         if at >= 0:
             return written[before.count("\n", 0, at) + pointed][0]
     return message.end - message.statement.count("\n") + max(message.line - 1, 0)
+
+
+def first_line(statement: str, sql: str | None, *, after: int = 0) -> int | None:
+    """Return the line at which a statement, or the beginning of one, begins.
+
+    Args:
+        statement: as the server has it, without empty lines.
+        sql: the file's text.
+        after: a line before it, such as that of an earlier statement of the same words.
+
+    """
+    written = [(number, text) for number, text in enumerate((sql or "").split("\n"), 1) if text.strip()]
+    rest = [(number, text) for number, text in written if number > after]
+    text = "\n".join(text for _, text in rest)
+    for found in re.finditer(re.escape(_solid(statement)), text):
+        if "--" not in text[text.rfind("\n", 0, found.start()) + 1 : found.start()]:  # a comment may have the words
+            return rest[text.count("\n", 0, found.start())][0]
+    return None
+
+
+def _solid(text: str) -> str:
+    return "\n".join(line for line in text.split("\n") if line.strip())

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import difflib
 import itertools
+import re
 import shutil
-import tempfile
 import time
 import urllib.parse
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from infra.db import (
     backup,
     catalogue,
+    check,
     database,
     docs,
     errors,
@@ -23,18 +23,24 @@ from infra.db import (
     losses,
     migration,
     plan,
+    psql,
+    relations,
     reset,
+    review,
     scaffold,
     scratch,
     squash,
+    staging,
 )
+from infra.db.doctor import Doctor
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
-from infra.db.servers import choice
+from infra.db.servers import choice, process
 from infra.db.settings import THIS_MACHINE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from infra.db.console import Console
     from infra.db.database import Backend, Database
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.2  # seconds
 SQUASHED_AT_LEAST = 2
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a tab may stay
 LONGEST_DIFF = 20  # lines of stale documentation that are shown
 
 
@@ -118,13 +125,16 @@ class Session:
         self._database = connected
         return connected
 
-    def migrator(self) -> Migrator:
-        """Read the files."""
+    def files(self) -> tuple[migration.Migration, ...]:
+        """Read the files; needs no server."""
         try:
-            files = migration.read_folder(self.settings.migrations_dir, self.migrations)
+            return migration.read_folder(self._given.migrations_dir, self.migrations)
         except errors.FilesError as error:
             raise self._with_history(error) from None
-        return Migrator(self.server, self.settings, files, self.console.event)
+
+    def migrator(self) -> Migrator:
+        """Read the files."""
+        return Migrator(self.server, self.settings, self.files(), self.console.event)
 
     def _with_history(self, error: errors.FilesError) -> errors.FilesError:
         """Add to two files of one number which of them was applied, as far as it can be known without starting."""
@@ -176,13 +186,15 @@ class Session:
         connected = self.ready()
         database.refuse_unfit(connected.facts(), self.settings)
         made = folder / f"{files[-1].version}_{squash.NAME}.sql"
-        with tempfile.TemporaryDirectory(prefix="invoke-migrate-") as name:
-            trial = Path(name) / made.name
-            with self._scratch("migrate-squash", files) as one:
+        with staging.folder() as here:
+            trial = here / made.name
+            with self._scratch(connected, "migrate-squash", files) as one:
                 wanted = catalogue.dump(one.programs, one.database, squash.ARGUMENTS)
                 roles, major = squash.roles(one.database), one.database.facts().version // 10000
                 trial.write_text(squash.compose(files, wanted, roles, major), encoding="utf-8", newline="\n")
-            with self._scratch("migrate-squash", migration.read_folder(trial.parent, self.migrations)) as other:
+            with self._scratch(
+                connected, "migrate-squash", migration.read_folder(trial.parent, self.migrations)
+            ) as other:
                 found = catalogue.dump(other.programs, other.database, squash.ARGUMENTS)
             if differences := catalogue.compare(catalogue.split(wanted), catalogue.split(found)):
                 raise errors.SquashDiffers(catalogue.readable(differences, wanted="single files", found="one file"))
@@ -192,10 +204,15 @@ class Session:
         return self.settings.shown(made), len(files)
 
     @contextlib.contextmanager
-    def _scratch(self, tool: str, files: Sequence[migration.Migration]) -> Iterator[scratch.Scratch]:
+    def _scratch(
+        self, connected: Database, tool: str, files: Sequence[migration.Migration]
+    ) -> Iterator[scratch.Scratch]:
         """Make a throw-away database beside the real one and apply files to it."""
-        with scratch.database(self.ready(), self.server, tool=tool) as made:
-            Migrator(made.programs, made.settings, files, lambda _: None).migrate(made.database)
+        with scratch.database(connected, self.server, tool=tool) as made:
+            try:
+                Migrator(made.programs, made.settings, files, lambda _: None).migrate(made.database)
+            except errors.MigrationFailed as error:
+                raise errors.TrialFailed(error) from None
             yield made
 
     def _tell_taken(self, folder: Path, elsewhere: list[scaffold.Taken]) -> None:
@@ -227,6 +244,32 @@ class Session:
         recorded = self._database.kept_sql if self._database else None
         return plan.steps(state.entries, to=to, out_of_order=out_of_order, folder=self.migrations, recorded=recorded)
 
+    def lint(self, *, every: bool) -> None:
+        """Show what the pending files (or all) would lock or break; starts nothing, and works without a server.
+
+        Raises:
+            LintFindings: something of it is an error.
+
+        """
+        files = self.files()
+        try:
+            connected = self.running()
+            todo = plan.pending(plan.compare(files, connected.history().rows))
+            files = files if every else todo
+            report = review.look(
+                files,
+                pending=todo,
+                folder=self.migrations,
+                server_version=connected.facts().version,
+                ask=partial(review.sizes, connected),
+            )
+        except errors.ServerError as error:
+            self.console.say(f"{error.what} {review.UNKNOWN}", "yellow")
+            every, report = True, review.look(files, folder=self.migrations)
+        self.console.findings(report, len(files), every=every)
+        if report.errors:
+            raise errors.LintFindings(report.errors)
+
     def migrate(self, *, to: str | None, out_of_order: bool, single: bool, with_backup: bool) -> None:
         """Apply what is pending and show how it went, on success and on failure."""
         migrator: Migrator | None = None
@@ -235,18 +278,27 @@ class Session:
             connected = self.ready()
             database.refuse_unfit(connected.facts(), self.settings)
             began = time.monotonic()
-            rows = migrator.migrate(
-                connected,
-                to=to,
-                out_of_order=out_of_order,
-                single=single,
-                before=self.backup if with_backup else None,
-            )
+            with self._slow_ones():
+                rows = migrator.migrate(
+                    connected,
+                    to=to,
+                    out_of_order=out_of_order,
+                    single=single,
+                    before=self.backup if with_backup else None,
+                )
         except errors.ToolError as error:
             self.console.outcome(migrator.applied if migrator else (), error)
             raise
         self.console.outcome(rows, None)
         self.console.applied(rows, time.monotonic() - began, self.where)
+
+    @contextlib.contextmanager
+    def _slow_ones(self) -> Iterator[None]:
+        """Show which statements took long at the end of a run, however it ends."""
+        try:
+            yield
+        finally:
+            self.console.slow(self.migrations)
 
     def backup(self) -> Path:
         """Take a backup and say where it is."""
@@ -280,7 +332,8 @@ class Session:
         database.refuse_unfit(connected.facts(), self.settings)
         self.confirm(f"This undoes {', '.join(script.label for script in scripts)}.", "migrate-rollback", yes=yes)
         began = time.monotonic()
-        migrator.rollback(connected, versions)
+        with self._slow_ones():
+            migrator.rollback(connected, versions)
         self.console.undone(len(scripts), time.monotonic() - began, self.where)
 
     def confirm(self, danger: str, command: str, *, yes: bool) -> None:
@@ -308,15 +361,32 @@ class Session:
                 connected.forget(entry.row.version)
             return entry
 
-    def adopt(self, to: str | None) -> list[migration.Migration]:
-        """Record what is pending as applied without running it."""
+    def adopt(self, to: str | None, *, anyway: bool) -> list[migration.Migration]:
+        """Record what is pending as applied without running it, when the database is what the files would make."""
         migrator, connected = self.migrator(), self.running()
         database.refuse_unfit(connected.facts(), self.settings)
         with connected.run_lock(self._waiting):
             state = migrator.compare(connected.history())
             files = plan.steps(state.entries, to=to, out_of_order=False, folder=self.migrations)
-            connected.record(files, "baseline")
+            if files:
+                self._compare_with(connected, migrator, files[-1], anyway=anyway)
+                connected.record(files, "baseline")
             return list(files)
+
+    def _compare_with(
+        self, connected: Database, migrator: Migrator, last: migration.Migration, *, anyway: bool
+    ) -> None:
+        """Refuse, or only show, where the database is not what the files up to one would make."""
+        self.console.step(f"Comparing the database with what the files up to {last.version} make")
+        made = [file for file in migrator.files if file.number <= last.number]
+        with self._scratch(connected, "migrate-baseline", made) as other:
+            wanted = catalogue.read(other.programs, other.database)
+        differences = catalogue.compare(wanted, catalogue.read(self.server, connected))
+        if differences:
+            error = errors.NotTheSame(last.version, len(differences), catalogue.by_table(differences))
+            if not anyway:
+                raise error
+            self.console.say(f"{error.what}\n{error.where}", "yellow")
 
     def document(self, *, check: bool) -> str:
         """Write the descriptions of the live schema into the README of the migrations, or compare; its name."""
@@ -333,6 +403,61 @@ class Session:
             file.write_text(new, encoding="utf-8", newline="\n")
         return shown
 
+    def shell(self, command: str) -> int:
+        """Hand over to psql: what is typed, piped in, or one command; its exit code."""
+        self.running().close()  # the right server answers, or our own words say why not
+        at_terminal = self.console.at_terminal
+        return self.server.foreground("psql", psql.shell(command, at_terminal=at_terminal), at_terminal=at_terminal)
+
+    def logs(self, *, follow: bool, tail: str) -> int:
+        """Write the server's log; 130 when it was followed until Ctrl-C, the usual way to end that."""
+        if tail and not tail.isdecimal():
+            raise errors.NotACount("--tail", tail)
+        log = self.server.logs(tail=int(tail) if tail else None, follow=follow)
+        try:
+            self.console.lines(self._readable(item[1]) for item in process.lines(log) if item)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+            return errors.Cancelled.exit_code
+        return 0
+
+    def _readable(self, line: str) -> str:
+        """Take out the password, and what would not be text on a terminal."""
+        secret = self.settings.password
+        if secret not in ("", "postgres"):  # the documented default is no secret, and is also the name of the program
+            line = line.replace(secret.replace("'", "''"), "********").replace(secret, "********")
+        return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", line)
+
+    def tables(self, *, as_json: bool) -> None:
+        """Show the tables."""
+        found = relations.tables(self.running())
+        if as_json:
+            self.console.object({"database": self.settings.name, "tables": found})
+        elif found:
+            self._list(r"\dt+")
+        else:
+            self.console.done(f"There are no tables in {self.where}.", ("invoke migrate", "make them"))
+
+    def describe(self, name: str, *, as_json: bool) -> None:
+        """Show one table."""
+        connected = self.running()
+        relation = relations.find(name, relations.read(connected))
+        values = relations.description(connected, relation)
+        if as_json:
+            self.console.object(values)
+        else:
+            self._list(psql.describe(relation.schema, relation.name))
+
+    def _list(self, command: str) -> None:
+        running = self.server.execute("psql", psql.listing(command, width=self.console.width))
+        said: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        for stream, line in filter(None, process.lines(running)):
+            said[stream].append(line)
+        if running.wait():
+            raise errors.ListingFailed("\n".join(said["stderr"]))
+        self.console.lines(said["stdout"])
+
     def _waiting(self, holder: Backend | None) -> None:
         if holder:
             self.console.step(f"Waiting for another run: {database.describe(holder)}")
@@ -348,3 +473,30 @@ class Session:
     def _port(self) -> int:
         address: Address | None = self.server.address()
         return address.port if address else self.settings.port
+
+
+def diagnose(console: Console, root: Path, read: Callable[[], Settings]) -> int:
+    """Check everything that a run needs, and show it; works also where no Session can be made.
+
+    Args:
+        console: where words go.
+        root: the project's top folder.
+        read: reads the settings.
+
+    Returns:
+        The exit code: the first fault's, 0 without one.
+
+    """
+
+    def choose(settings: Settings) -> Server:
+        console.secret = settings.password
+        return choice.choose(settings, lambda _line: None, console.pulling)
+
+    with contextlib.closing(Doctor(root, read, choose)) as doctor:
+        checks = []
+        for found in doctor.checks():
+            checks.append(found)
+            console.check(found)
+    code = next((each.exit_code for each in checks if each.verdict is check.Verdict.FAULT), 0)
+    console.diagnosis(doctor.kind, checks, code)
+    return code

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.db import psql
-from tests.patience import finish, no_run_is_left, read_until, sleeping, until
+from tests.patience import PATIENCE, finish, no_run_is_left, read_until, sleeping, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,3 +236,21 @@ def test_a_password_full_of_special_characters_works_and_is_never_shown(
         assert SECRET not in done.out + done.err + refused.out + refused.err
     finally:
         external.do(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_reader_that_goes_away_neither_stops_a_run_nor_leaves_a_complaint(external: Project) -> None:
+    for number in range(1, 9):
+        external.write(f"00{number}_x.sql", f"CREATE TABLE t{number} (i int);")
+    read, write = os.pipe()
+    run = subprocess.Popen(
+        external.command("migrate"),
+        cwd=external.root,
+        env=external.environment(),
+        stdout=write,
+        stderr=subprocess.PIPE,
+    )
+    os.close(write)
+    os.close(read)
+    _, err = run.communicate(timeout=PATIENCE)
+    assert (run.returncode, err) == (0, b"")
+    assert len(external.applied()) == 8

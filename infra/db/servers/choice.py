@@ -33,6 +33,7 @@ def choose(settings: Settings, tell: Callable[[str], None], progress: Callable[[
         from infra.db.servers.external import External  # noqa: PLC0415
 
         return External(settings)
+    unavailable: errors.EngineUnavailable | None = None
     if settings.server != "embedded":
         from infra.db.servers.container import Container, find_engine  # noqa: PLC0415
 
@@ -41,7 +42,8 @@ def choose(settings: Settings, tell: Callable[[str], None], progress: Callable[[
         except errors.EngineUnavailable as error:
             if settings.server == "docker":
                 raise
+            unavailable = error
             tell(f"{error.what} Using the embedded PostgreSQL in {settings.shown(settings.embedded_dir)}/ instead.")
     from infra.db.servers.embedded import Embedded  # noqa: PLC0415
 
-    return Embedded(settings)
+    return Embedded(settings, instead_of=unavailable)

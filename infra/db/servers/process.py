@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK = 65536  # bytes; a pipe's usual size on Linux
+PATIENCE = 1.0  # seconds; psql that is interrupted first cancels its statement in the server
 
 
 class Process(Protocol):
@@ -64,6 +67,70 @@ class LocalProcess:
     def wait(self) -> int:
         """Wait for its end."""
         return self._popen.wait()
+
+
+class Recorded:
+    """What somebody else has written and perhaps goes on writing, to be read like a program's output."""
+
+    def __init__(self, source: Iterator[tuple[str, bytes]]) -> None:
+        """Keep it.
+
+        Args:
+            source: (`stdout` or `stderr`, bytes); it may block.
+
+        """
+        self._source = source
+
+    def sources(self) -> Sequence[Iterator[tuple[str, bytes]]]:
+        """Return the one source."""
+        return [self._source]
+
+    def wait(self) -> int:
+        """Return 0: nothing has run."""
+        return 0
+
+
+def foreground(argv: Sequence[str], *, env: Mapping[str, str], at_terminal: bool) -> int:
+    """Run a program of this machine with our own standard streams, in our process group, until it ends.
+
+    A terminal sends Ctrl-C and changes of its size to the whole group. Where somebody sits at one, Ctrl-C is the
+    program's alone: psql cancels the statement, or its pager stays, and so do we. Otherwise it ends both of us.
+
+    Args:
+        argv: the program and its arguments; no secret belongs here.
+        env: its whole environment.
+        at_terminal: whether standard input is a terminal.
+
+    Returns:
+        Its exit code; 128 and the signal's number where a signal ended it.
+
+    Raises:
+        KeyboardInterrupt: we were interrupted; the program has ended.
+
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if at_terminal:
+        signal.signal(signal.SIGINT, lambda *_: None)  # a function of ours, unlike SIG_IGN, is not inherited
+    try:
+        started = subprocess.Popen(argv, env=env)
+        try:
+            code = started.wait()
+        except KeyboardInterrupt:
+            _end(started)
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code
+
+
+def _end(started: subprocess.Popen[bytes]) -> None:
+    """End psql so that its statement ends too: the first signal cancels it, which the second alone would not."""
+    kinds = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+    for kind in kinds:
+        started.send_signal(kind)
+        with suppress(subprocess.TimeoutExpired):
+            started.wait(PATIENCE)
+            return
 
 
 def _read(name: str, pipe: BinaryIO) -> Iterator[tuple[str, bytes]]:
