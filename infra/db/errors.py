@@ -10,9 +10,9 @@
     |       TrialFailed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
     |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, NotTheSame, InsideSquash, CannotUndo,
-    |       HistoryMoved, CannotWork, LintFindings, ForeignHistory, NotSingle, BackupFailed, ResetRefused,
-    |       NotConfirmed, NotStopped, NotDeleted, DocsStale, LogElsewhere, SqlGone, NotRebuilt, SchemaDiffers,
-    |       RehearsalFailed
+    |       HistoryMoved, CannotWork, LintFindings, ForeignHistory, SqlGone, NotRebuilt, RehearsalFailed,
+    |       SchemaDiffers, NotSingle, BackupFailed, ResetRefused, NotConfirmed, NotStopped, NotDeleted, DocsStale,
+    |       LogElsewhere
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
     |       NoScratch, CopyFailed, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing,
