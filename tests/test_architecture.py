@@ -26,7 +26,7 @@ LAYERS = (
     ("psql", "plan", "lint"),
     ("database",),
     ("backup", "reset", "watch", "docs"),
-    ("migrator",),
+    ("migrator", "restore"),
     ("console",),
     ("session",),
     ("tasks",),

@@ -92,6 +92,7 @@ SELECT ci.phase, ci.index_relid::regclass::text, ci.relid::regclass::text, ci.bl
   LEFT JOIN pg_stat_progress_copy co USING (pid)
  WHERE a.application_name = %s
 """
+RENAME = "SELECT set_config('application_name', %s, false), set_config('idle_session_timeout', '0', false)"
 INVALID_INDEXES = """
 SELECT i.indexrelid::regclass::text FROM pg_index i WHERE NOT i.indisvalid ORDER BY 1
 """
@@ -355,11 +356,12 @@ class Database:
         self.do(f"UPDATE {history.TABLE} SET status = 'failed' WHERE version = %s AND status = 'running'", version)
 
     @contextlib.contextmanager
-    def run_lock(self, told: Callable[[Backend | None], None]) -> Iterator[None]:
+    def run_lock(self, told: Callable[[Backend | None], None], *, name: str = "") -> Iterator[None]:
         """Hold the lock of a run in this session.
 
         Args:
             told: called once with who holds it, when it has to be waited for.
+            name: what the session is called meanwhile, for those who wait for it.
 
         Raises:
             LockError: it was not to be had within the wait time-out.
@@ -369,10 +371,14 @@ class Database:
         while not self.rows("SELECT pg_try_advisory_lock(%s, %s)", *psql.LOCK)[0][0]:
             self.wait_for_lock(deadline, told)
         try:
+            # A quiet hour, while pg_dump is at work, must not end the session and the lock with it.
+            self.rows(RENAME, name or self.name)
             yield
         finally:
             if not self.connection.closed:
-                self.rows("SELECT pg_advisory_unlock(%s, %s)", *psql.LOCK)
+                with contextlib.suppress(errors.ServerLost):  # the lock has gone with the session
+                    self.rows(RENAME, self.name)
+                    self.rows("SELECT pg_advisory_unlock(%s, %s)", *psql.LOCK)
 
     def wait_for_lock(self, deadline: float, told: Callable[[Backend | None], None]) -> None:
         """Return when nobody holds the lock of a run; short queries, so that nothing ever waits for our snapshot.

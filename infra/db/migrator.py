@@ -213,7 +213,8 @@ class Migrator:
             to: the last version to apply; None for all.
             out_of_order: also files older than the newest applied one.
             single: all of them in one transaction.
-            before: called once before the first psql, when there is something to do (a backup).
+            before: takes a backup; called under the run's lock before the first psql, when there is something to do,
+                and again only when another run came in between.
 
         Returns:
             The history rows of what was applied since the call, in order.
@@ -241,6 +242,7 @@ class Migrator:
         """Plan and run until nothing is left, or something stops it."""
         deadline = time.monotonic() + self._settings.wait_timeout
         tries: dict[str, int] = {}
+        saved: int | None = None  # the digest of the history that the backup has
         for _ in range(MOST_ROUNDS):
             state = self._state(database, deadline)
             steps = plan.steps(
@@ -249,9 +251,14 @@ class Migrator:
             if not steps:
                 return
             self._refuse(steps, single=single)
-            if before:
-                before()
-                before = None
+            if before and state.history.digest != saved:
+                # Under the lock: pg_dump never stands in the way of a migration that waits for a table.
+                with database.run_lock(self._waiting, name="invoke migrate --backup"):
+                    if database.history() != state.history:
+                        continue
+                    before()
+                saved = state.history.digest
+                deadline = time.monotonic() + self._settings.wait_timeout
             run = self._psql(database, steps, state.history, single=single)
             database.revive()
             if run.ended == "BUSY":
@@ -260,6 +267,7 @@ class Migrator:
                 _refuse_unrecorded(steps, database.history())
                 return
             elif not run.is_stale:
+                before = None  # what this run has applied needs no second backup
                 self._after_failure(database, run, tries)
 
     def _history_now(self, database: Database) -> Sequence[Applied]:
