@@ -101,13 +101,10 @@ def take(
     unfinished = [file.with_name(f".{file.name}.{_node()}-{os.getpid()}{PARTIAL}"), record_path(file)]
     partial, record = unfinished
     try:
-        process, application = _start(server, settings)
-        try:
-            _sweep(file.parent)
-            digest = _write(partial, _Dump(database, application, process, tell))
-        except BaseException:
-            _end(database, application)
-            raise
+        outcome(server.execute("pg_dump", ["--version"]))  # what will not do is refused before anything is written
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(file.parent)
+        digest = _write(partial, server, database, tell)
         tell("reading it back")
         _verify(server, partial)
         with _private(record) as text:
@@ -124,7 +121,8 @@ def take(
         ) from None
     finally:
         for left in unfinished:
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
     return Backup(file, file.stat().st_size, () if out else _prune(settings, origin))
 
 
@@ -173,14 +171,6 @@ def _origin(database: Database) -> str:
 
 
 # --- pg_dump ---
-
-
-def _start(server: Server, settings: Settings) -> tuple[Process, str]:
-    """Start pg_dump before anything is written: a version that will not do is refused here."""
-    application = f"{APPLICATION} {secrets.token_hex(4)}"
-    patience = f"--lock-wait-timeout={round(settings.wait_timeout * 1000)}"
-    process = server.execute("pg_dump", ["--format=custom", "--verbose", patience], env={"PGAPPNAME": application})
-    return process, application
 
 
 @dataclass(slots=True)
@@ -236,17 +226,23 @@ class _Dump:
         return f"waits for {self.blockers[0]}" if self.blockers else f"{self.size / 1e6:,.1f} MB{self.begun}"
 
 
-def _write(partial: Path, dump: _Dump) -> str:
+def _write(partial: Path, server: Server, database: Database, tell: Callable[[str], None]) -> str:
     """Write the dump to the disk; its SHA-256."""
+    application = f"{APPLICATION} {secrets.token_hex(4)}"
+    patience = f"--lock-wait-timeout={round(database.settings.wait_timeout * 1000)}"
     digest = hashlib.sha256()
-    partial.parent.mkdir(parents=True, exist_ok=True)
     with _private(partial) as file:
 
         def write(data: bytes) -> None:
             file.write(data)
             digest.update(data)
 
-        dump.run(write)
+        process = server.execute("pg_dump", ["--format=custom", "--verbose", patience], env={"PGAPPNAME": application})
+        try:
+            _Dump(database, application, process, tell).run(write)
+        except BaseException:
+            _end(database, application)
+            raise
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()

@@ -173,7 +173,7 @@ class Session:
             there = restore.holdings(connected)
             yes = yes or self._confirmed_restore(typed, held, there)
             self.console.step(f"Replacing {there} in {self.where}" if there.objects else f"Restoring into {self.where}")
-            emptied = there.objects > 0
+            emptied = there.objects > 0 or not connected.facts().has_public
             if restore.put_back(self.server, connected, held, self.console.working, emptied=emptied):
                 return held
             connected.wait_for_lock(time.monotonic() + self.settings.wait_timeout, self._waiting)
