@@ -15,7 +15,7 @@ import secrets
 import tempfile
 import time
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -182,10 +182,13 @@ class _Dump:
     process: Process
     tell: Callable[[str], None]
     size: int = 0
-    said: bytes = b""
     tables: int = 0
-    begun: str = ""
+    begun: int = 0
+    doing: str = ""
+    rest: bytes = b""
+    complaint: list[bytes] = field(default_factory=list)
     blockers: Sequence[str] = ()
+    blocked_since: float = 0.0
     next_look: float = 0.0
 
     def run(self, write: Callable[[bytes], object]) -> None:
@@ -205,25 +208,36 @@ class _Dump:
                 write(item[1])
             else:
                 self._hear(item[1])
-            self.tell(self._progress())
+            self.tell(f"waits for {self.blockers[0]}" if self.blockers else f"{self.size / 1e6:,.1f} MB{self.doing}")
         if code := self.process.wait():
-            if self.blockers:
-                raise errors.BackupBlocked(self.blockers)
-            raise errors.BackupFailed(_complaint(self.said) or f"pg_dump ended with exit code {code}")
+            raise self._failure(code)
 
     def _look(self) -> None:
         if time.monotonic() > self.next_look:
             self.next_look = time.monotonic() + WATCH_EVERY
+            if not self.blockers:
+                self.blocked_since = time.monotonic()
             self.blockers = [describe(each) for each in self.database.blockers(self.application)]
 
     def _hear(self, said: bytes) -> None:
-        self.said += said
-        begun = re.findall(rb'dumping contents of table "(.*)"', self.said)
-        if begun:
-            self.begun = f", table {len(begun)} of {self.tables}: {begun[-1].decode('utf-8', 'replace')}"
+        *whole, self.rest = (self.rest + said).split(b"\n")
+        for line in whole:
+            if self.complaint or line.startswith(b"pg_dump: error: "):
+                self.complaint.append(line)
+                continue
+            self.blockers = ()  # it goes on
+            if table := re.search(rb'dumping contents of table "(.*)"', line):
+                self.begun += 1
+                name = table[1].decode("utf-8", "replace")
+                self.doing = f", table {self.begun} of {self.tables}: {name}"
 
-    def _progress(self) -> str:
-        return f"waits for {self.blockers[0]}" if self.blockers else f"{self.size / 1e6:,.1f} MB{self.begun}"
+    def _failure(self, code: int) -> errors.ToolError:
+        """Say why it failed; that it gave up waiting shows in the time, as the server's words are in any language."""
+        waited = time.monotonic() - self.blocked_since + WATCH_EVERY + 2 * TICK
+        if self.blockers and waited >= self.database.settings.wait_timeout:
+            return errors.BackupBlocked(self.blockers)
+        said = b"\n".join([*self.complaint, self.rest]).decode("utf-8", "replace").strip()
+        return errors.BackupFailed(said or f"pg_dump ended with exit code {code}")
 
 
 def _write(partial: Path, server: Server, database: Database, tell: Callable[[str], None]) -> str:
@@ -273,15 +287,10 @@ def _verify(server: Server, file: Path) -> None:
         raise errors.BackupFailed(f"what was written cannot be read back: {said.strip() or f'exit code {code}'}")
 
 
-def _complaint(said: bytes) -> str:
-    """Return what pg_dump complained of, without its account of what it did before."""
-    found = re.search(rb"^pg_dump: error: .*", said, re.DOTALL | re.MULTILINE)
-    return found[0].decode("utf-8", "replace").strip() if found else ""
-
-
 def _words(error: OSError, settings: Settings) -> str:
-    place = settings.shown(Path(error.filename)) if error.filename else settings.shown(settings.backup_dir)
-    return f"{place}: {error.strerror}"
+    """Say where it happened; a write that fails has no name, and a container's copy goes through a temporary file."""
+    folders = f"{settings.shown(settings.backup_dir)} (or the temporary folder {tempfile.gettempdir()})"
+    return f"{settings.shown(Path(error.filename)) if error.filename else folders}: {error.strerror}"
 
 
 # --- what is there already ---

@@ -37,6 +37,7 @@ OLDEST_SERVER = 150000
 PROBE_EVERY = 0.1  # seconds; a probe is one connection attempt, a millisecond or so of the server's time
 DEAD_EVERY = 0.5  # seconds between looks at whether the server process has died
 LOCK_POLL = 0.2  # seconds
+READ_WITHIN = "1s"  # nobody holds the history for longer, except who replaces the whole database
 # What passes by itself when one waits; everything else is final at once.
 TRANSIENT = re.compile(
     r"starting up|shutting down|not yet accepting|recovery mode|closed the connection unexpectedly|refused"
@@ -271,10 +272,17 @@ class Database:
 
         Raises:
             Refused: the table is not ours.
+            HistoryIsHeld: somebody has it for himself (a restore, a reset); it is not waited for.
 
         """
         try:
-            rows = self.rows(history.READ)
+            with self._told():
+                cursor = self.connection.execute(f"SET LOCAL lock_timeout = '{READ_WITHIN}'; {history.READ}")
+                cursor.nextset()
+                rows = cursor.fetchall()
+        except self._psycopg.errors.LockNotAvailable:
+            holder = self.holder()
+            raise errors.HistoryIsHeld(history.TABLE, describe(holder) if holder else "") from None
         except self._psycopg.errors.UndefinedTable:
             return history.History()
         except (self._psycopg.errors.UndefinedColumn, self._psycopg.errors.WrongObjectType):

@@ -19,7 +19,7 @@
     |       ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
     |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded
     |-- LockError              6    another run, or a table lock, could not be waited out
-    |       RunIsHeld, TableIsHeld, ResetBlocked, BackupBlocked, RestoreBlocked
+    |       RunIsHeld, TableIsHeld, ResetBlocked, BackupBlocked, RestoreBlocked, HistoryIsHeld
     |-- CheckFailed            7    `--check`: pending or drifted
     |       CheckPending
     `-- Interrupted          130    cancelled and rolled back
@@ -724,6 +724,19 @@ class BackupFailed(Refused):
             next="Take it as a superuser, or as a role that has BYPASSRLS and may read everything (DB_USER)."
             if "row-level security" in said
             else "Mend that, or set BACKUP_DIR to another folder, then run the same command again.",
+        )
+
+
+class HistoryIsHeld(LockError):
+    """The history cannot be read at this moment."""
+
+    def __init__(self, table: str, holder: str) -> None:
+        """Say who has it, if that is a run."""
+        super().__init__(
+            f"The history of migrations ({table}) is locked by another session.",
+            where=f"  {holder}" if holder else "",
+            consequence="So nothing can be said about it, and nothing was changed.",
+            next="Run the same command again when that session is done.",
         )
 
 

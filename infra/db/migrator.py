@@ -186,16 +186,26 @@ class Migrator:
         A file without a transaction is `running` in the history while another run is at it; only when nobody is at
         work and the history has not moved since has it failed.
         """
-        history = database.history()
+        history = self._read(database, deadline)
         while any(row.status == "running" for row in history.rows):
             before = history.digest
             database.wait_for_lock(deadline, self._waiting)
-            history = database.history()
+            history = self._read(database, deadline)
             if history.digest == before:
                 break
         if not history.rows:
             plan.refuse_unrecorded(database.tables())
         return self.compare(history)
+
+    def _read(self, database: Database, deadline: float) -> History:
+        """Read the history; wait for a restore or a reset, which has it for itself."""
+        while True:
+            try:
+                return database.history()
+            except errors.HistoryIsHeld:
+                if time.monotonic() > deadline:
+                    raise
+                database.wait_for_lock(deadline, self._waiting)
 
     def migrate(
         self,
@@ -223,7 +233,8 @@ class Migrator:
             ToolError: see `errors`; what was applied before the failure stays applied and is on the disk.
 
         """
-        begun = {row.version for row in database.history().rows}
+        deadline = time.monotonic() + self._settings.wait_timeout
+        begun = {row.version for row in self._read(database, deadline).rows}
         try:
             self._rounds(database, to=to, out_of_order=out_of_order, single=single, before=before)
         finally:

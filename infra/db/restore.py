@@ -35,8 +35,7 @@ SELECT (SELECT count(*) FROM ({reset.OBJECTS}) o)
              AND NOT EXISTS (SELECT FROM pg_extension x WHERE x.extnamespace = n.oid))
        + (SELECT count(*) FROM pg_largeobject_metadata),
        count(*) FILTER (WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition),
-       coalesce(sum(greatest(c.reltuples, 0)) FILTER (WHERE c.relkind = 'r'), 0)::bigint,
-       coalesce(sum(pg_total_relation_size(c.oid)) FILTER (WHERE c.relkind IN ('r', 'm')), 0)::bigint
+       pg_database_size(current_database())
   FROM pg_class c JOIN ({reset.OBJECTS}) o ON o.classid = 'pg_class'::regclass AND o.objid = c.oid
 """
 
@@ -70,18 +69,16 @@ class Holdings:
     Attributes:
         objects: tables, views, functions, types, schemas, ...; 0 in an empty database.
         tables: how many.
-        rows: in all of them, as the planner estimates.
-        size: of them, in bytes.
+        size: of the database on the disk, in bytes; asked without touching a table, which somebody may hold.
 
     """
 
     objects: int
     tables: int
-    rows: int
     size: int
 
     def __str__(self) -> str:
-        return f"{self.tables} tables with about {self.rows:,} rows ({self.size / 1e6:,.1f} MB)"
+        return f"{self.tables} tables ({self.size / 1e6:,.1f} MB on the disk)"
 
 
 def refuse_other_files(file: Path, shown: str) -> bool:
