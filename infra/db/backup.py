@@ -6,6 +6,7 @@ makes a file known as one of ours. Only such files are ever removed, and only th
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import os
@@ -27,7 +28,7 @@ from infra.db.database import describe
 from infra.db.servers.process import chunks, outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from infra.db.database import Database
     from infra.db.servers import Server
@@ -180,6 +181,7 @@ class _Dump:
     database: Database
     application: str
     process: Process
+    output: Iterator[tuple[str, bytes] | None]
     tell: Callable[[str], None]
     size: int = 0
     tables: int = 0
@@ -200,7 +202,7 @@ class _Dump:
 
         """
         self.tables = self.database.rows(TABLES)[0][0]
-        for item in chunks(self.process, tick=TICK):
+        for item in self.output:
             if item is None:
                 self._look()
             elif item[0] == "stdout":
@@ -252,10 +254,14 @@ def _write(partial: Path, server: Server, database: Database, tell: Callable[[st
             digest.update(data)
 
         process = server.execute("pg_dump", ["--format=custom", "--verbose", patience], env={"PGAPPNAME": application})
+        output = chunks(process, tick=TICK)
         try:
-            _Dump(database, application, process, tell).run(write)
-        except BaseException:
+            _Dump(database, application, process, output, tell).run(write)
+        except BaseException as error:
             _end(database, application)
+            if isinstance(error, Exception):  # what it had still to say would keep it from ending
+                collections.deque(output, maxlen=0)
+                process.wait()
             raise
         file.flush()
         os.fsync(file.fileno())

@@ -193,7 +193,8 @@ def put_back(server: Server, database: Database, dump: Dump, tell: Callable[[str
                     run.note(*line)
                 else:
                     with contextlib.suppress(errors.ServerLost):  # psql's own end tells more
-                        tell(database.progress(application) or "restoring")
+                        # Nobody else can see the names of tables that are not committed yet.
+                        tell(re.sub(r" (into|on) \d+", "", database.progress(application)) or "restoring")
             code = process.wait()
         except KeyboardInterrupt:
             done = _is_committed(database, application, run.xact)
