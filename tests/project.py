@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 TOP = Path(__file__).resolve().parent.parent
-OURS = ("DB_", "PG", "COMPOSE_", "MIGRATIONS_DIR", "EMBEDDED_DIR", "BACKUP_DIR", "NO_COLOR", "FORCE_COLOR")
+OURS = ("DB_", "PG", "COMPOSE_", "MIGRATIONS_DIR", "EMBEDDED_DIR", "BACKUP_", "NO_COLOR", "FORCE_COLOR")
 
 
 @dataclass(frozen=True, slots=True)
