@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,16 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
+    from infra.db.console import Console
     from infra.db.session import Session
     from infra.db.settings import Settings
+
+if sys.version_info < (3, 11):  # noqa: UP036 - Invoke alone runs on older ones, too, and would show a syntax error
+    raise SystemExit(
+        f"Python {sys.version_info[0]}.{sys.version_info[1]} is too old: these tasks need Python 3.11 or newer.\n"
+        "Nothing was done.\n"
+        "Next: python3.11 -m venv .venv, activate it, then:  python -m pip install -e . && invoke migrate"
+    )
 
 ROOT = Path(__file__).resolve().parent
 JSON = "Print one JSON object on standard output; words go to standard error."
@@ -27,7 +36,7 @@ YES = "Do not ask."
 
 @task(
     help={
-        "to": "Stop after this version (default: all pending files).",
+        "to": "Stop after this version, like 005 (default: all pending files).",
         "plan": "Show what would run, and change nothing.",
         "single": "Put all pending files into one transaction: all or nothing.",
         "out_of_order": "Also run files that are older than the newest applied one.",
@@ -64,8 +73,8 @@ def migrate_status(_: Context, check: bool = False, json: bool = False) -> None:
 
 @task(
     help={
-        "steps": "How many files to undo.",
-        "to": "Undo everything newer than this version; 0 for everything.",
+        "steps": "How many files to undo, like 2 (default: 1).",
+        "to": "Undo everything newer than this version, like 007; 0 for everything.",
         "plan": "Show what would be undone and lost, and change nothing.",
         "yes": YES,
     }
@@ -86,7 +95,7 @@ def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> Non
         session.console.done(f"Dropped {', '.join(dropped)}.", ("invoke migrate", "make the tables again"))
 
 
-@task(help={"to": "The last version to be part of the one file."})
+@task(help={"to": "The last version to be part of the one file, like 010."})
 def migrate_squash(_: Context, to: str = "") -> None:
     """Put one file in the place of all up to a version, for databases that are made from now on."""
     with _session() as session:
@@ -96,6 +105,26 @@ def migrate_squash(_: Context, to: str = "") -> None:
             ("invoke migrate-status", "a database that has them counts as up to date"),
             ("git status", "see what changed, and commit it"),
         )
+
+
+@task(
+    help={
+        "to": "Stop after this version (default: all pending files).",
+        "schema_only": "Copy no rows: quick, but says nothing about how long it takes.",
+        "json": JSON,
+    }
+)
+def migrate_rehearse(_: Context, to: str = "", schema_only: bool = False, json: bool = False) -> None:
+    """Run what is pending on a throw-away copy: durations, locks, rewrites, and whether there is a way back."""
+    with _session(as_json=json) as session:
+        session.rehearse(to=to or None, data=not schema_only)
+
+
+@task(help={"json": JSON})
+def migrate_verify(_: Context, json: bool = False) -> None:
+    """Compare the live schema with the one that the applied files make; exits with 4 when they differ."""
+    with _session(as_json=json) as session:
+        session.verify()
 
 
 @task(
@@ -137,7 +166,7 @@ def migrate_resolve(_: Context, version: str, applied: bool = False, pending: bo
 
 @task(
     help={
-        "to": "The last version that the database already has (default: all files).",
+        "to": "The last version that the database already has, like 010 (default: all files).",
         "anyway": "Record them although the database is not what the files would make; the difference is shown.",
     }
 )
@@ -179,7 +208,7 @@ def down(_: Context, volumes: bool = False, yes: bool = False) -> None:
             session.console.done(f"Stopped {place}; its data stays." if stopped else f"{place} is not running.")
 
 
-@task(help={"timeout": "Seconds to wait (default: DB_WAIT_TIMEOUT)."})
+@task(help={"timeout": "Seconds to wait, like 10 (default: DB_WAIT_TIMEOUT)."})
 def wait(_: Context, timeout: str = "") -> None:
     """Return when the server is really ready; starts nothing."""
     with _session({"DB_WAIT_TIMEOUT": timeout} if timeout else {}) as session:
@@ -229,6 +258,17 @@ def url(_: Context, password: bool = False) -> None:
         session.console.result(session.url(show_password=password))
 
 
+@task(help={"json": JSON})
+def doctor(_: Context, json: bool = False) -> None:
+    """Check everything that a run needs, and name the mend for each fault; starts and changes nothing."""
+    with _boundary(as_json=json) as console:
+        from infra.db.session import diagnose  # noqa: PLC0415
+
+        code = diagnose(console, ROOT, lambda: _settings({}))
+    if code:
+        raise Exit(code=code)
+
+
 @task(help={"check": "Change nothing; exit with 4 when the description is stale."})
 def docs(_: Context, check: bool = False) -> None:
     """Write table descriptions and the ER diagram into infra/migrations/README.md from the live schema."""
@@ -241,21 +281,27 @@ def docs(_: Context, check: bool = False) -> None:
 def _session(
     override: Mapping[str, str] | None = None, *, as_json: bool = False, only_result: bool = False
 ) -> Iterator[Session]:
-    """Wire the objects of one task, and be the one place where a failure becomes words and an exit code."""
-    from infra.db import errors  # noqa: PLC0415 - `invoke --list` needs none of this
-    from infra.db.console import Console  # noqa: PLC0415
-
-    console = Console(as_json=as_json, only_result=only_result)
-    secret = ""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # one way to be interrupted
-    try:
-        from infra.db.session import Session  # noqa: PLC0415
+    """Wire the objects of one task."""
+    with _boundary(as_json=as_json, only_result=only_result) as console:
+        from infra.db.session import Session  # noqa: PLC0415 - `invoke --list` needs none of this
 
         settings = _settings(override or {})
-        secret = settings.password
+        console.secret = settings.password
         session = Session(console, settings)
         with contextlib.closing(session):
             yield session
+
+
+@contextlib.contextmanager
+def _boundary(*, as_json: bool = False, only_result: bool = False) -> Iterator[Console]:
+    """Be the one place where a failure becomes words and an exit code."""
+    from infra.db import errors  # noqa: PLC0415
+    from infra.db.console import Console  # noqa: PLC0415
+
+    console = Console(as_json=as_json, only_result=only_result)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # one way to be interrupted
+    try:
+        yield console
     except errors.ToolError as error:
         console.error(error)
         raise Exit(code=error.exit_code) from None
@@ -263,7 +309,7 @@ def _session(
         console.error(errors.Cancelled())
         raise Exit(code=errors.Cancelled.exit_code) from None
     except Exception:  # noqa: BLE001 - a bug, shown without its secrets
-        console.crash(secret)
+        console.crash(console.secret)
         raise Exit(code=1) from None
 
 
@@ -294,8 +340,10 @@ ns = Collection(
     migrate_reset,
     migrate_new,
     migrate_squash,
+    migrate_rehearse,
+    migrate_verify,
     migrate_resolve,
     migrate_baseline,
     migrate_lint,
 )
-ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, docs))
+ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, doctor, docs))

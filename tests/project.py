@@ -144,6 +144,7 @@ def copy(root: Path, *, image: str = "", **settings: str) -> Project:
     ignore = shutil.ignore_patterns("__pycache__", "*.sql")
     shutil.copytree(TOP / "infra", root / "infra", ignore=ignore)
     shutil.copy(TOP / "tasks.py", root)
+    shutil.copy(TOP / "pyproject.toml", root)
     if image:
         compose = root / "infra" / "docker-compose.yml"
         text = compose.read_text(encoding="utf-8")

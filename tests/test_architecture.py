@@ -19,14 +19,16 @@ ROOT = Path(__file__).parents[1]
 
 # A module imports from earlier layers only (for types, too), never from its own; inside servers/ it may.
 LAYERS = (
-    ("errors", "git"),
-    ("settings", "rules", "statements"),
+    ("errors", "git", "staging"),
+    ("settings", "check", "rules", "statements"),
     ("servers",),
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
-    ("backup", "catalogue", "docs", "losses", "relations", "reset", "review", "scaffold", "scratch", "squash"),
-    ("migrator",),
+    ("backup", "catalogue", "clone", "docs", "losses", "relations", "reset", "review", "scaffold", "scratch", "squash"),
+    ("locks",),
+    ("findings", "migrator", "doctor"),
+    ("rehearse", "verify"),
     ("console",),
     ("session",),
     ("tasks",),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.db import errors, migrator
+from infra.db import check, errors, migrator
 from infra.db.console import Console
 from infra.db.plan import Entry, Status
 from tests.values import NOON, migration, row
@@ -326,6 +326,89 @@ def test_a_terminal_gets_brackets_and_long_lines_as_they_are_and_no_colour_where
     place = "  infra/migrations/002_b.sql:14 SELECT '[bold]'::text[] " + "x" * 80
     Console().error(errors.ToolError("What.", where=place))
     assert place in terminal.getvalue().split("\n")
+
+
+CHECKS = [
+    check.ok("Python", "3.14.0"),
+    check.warning("container", "x is stopped.", "invoke db.up"),
+    check.fault(
+        "drift", "Files and history disagree.\n  002_b was edited", "  002_b: undo it\n  or accept it", exit_code=4
+    ),
+    check.skipped("history", "see connection"),
+    check.ok("disk space", "backups: 1.0 GB free\n/tmp: 1.0 GB free"),
+]
+SCREEN = """\
+✓ Python           3.14.0
+! container        x is stopped.
+    Mend: invoke db.up
+✗ drift            Files and history disagree.
+                     002_b was edited
+    Mend: 002_b: undo it
+          or accept it
+- history          not checked: see connection
+✓ disk space       backups: 1.0 GB free
+                   /tmp: 1.0 GB free
+5 checks: 2 fine, 1 warning, 1 fault, 1 skipped (exit code 4).
+Next: 002_b: undo it
+      or accept it
+"""
+
+
+def show_checks(console: Console, checks: list[check.Check], code: int) -> None:
+    for each in checks:
+        console.check(each)
+    console.diagnosis("docker", checks, code)
+
+
+def test_the_doctor_shows_each_check_with_its_mend_and_what_to_do_first(capsys: pytest.CaptureFixture[str]) -> None:
+    show_checks(Console(), CHECKS, 4)
+    assert capsys.readouterr() == (SCREEN, "")
+
+
+def test_without_a_fault_the_first_warning_is_what_to_do_first(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().diagnosis("docker", CHECKS[:2], 0)
+    assert capsys.readouterr().out == "2 checks: 1 fine, 1 warning.\nNext: invoke db.up\n"
+    Console().diagnosis("docker", CHECKS[:1], 0)
+    assert capsys.readouterr().out == "1 checks: 1 fine.\n"
+
+
+def test_programs_read_the_doctors_checks_as_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    show_checks(Console(as_json=True), CHECKS[:2], 0)
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {
+        "server": "docker",
+        "checks": [
+            {"name": "Python", "verdict": "ok", "found": "3.14.0", "mend": None},
+            {"name": "container", "verdict": "warning", "found": "x is stopped.", "mend": "invoke db.up"},
+        ],
+    }
+    assert err.startswith("✓ Python")
+
+
+def test_on_a_narrow_terminal_what_was_found_is_wrapped_in_its_column_and_a_mend_is_left_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "51")
+    mend = "invoke db.shell --command " + "x" * 60
+    Console().check(check.warning("pgvector", "of the volume doctor-look_pgdata there is more than one word", mend))
+    assert terminal.getvalue().split("\n") == [
+        "! pgvector         of the volume doctor-look_pgdata",
+        "                   there is more than one word",
+        f"    Mend: {mend}",
+        "",
+    ]
+
+
+def test_the_doctor_speaks_where_rich_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    Console().check(CHECKS[0])
+    assert terminal.getvalue() == "✓ Python           3.14.0\n"
 
 
 def test_without_a_standard_input_nobody_sits_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,6 +256,9 @@ def test_a_long_text_is_known_by_its_checksum_and_head_alone(tmp_path: Path, len
             Directives(lock_timeout="0", allow=(("ban-drop-table", "it is  safe"), ("renaming-column", "too"))),
             id="several",
         ),
+        pytest.param(
+            "-- migrate: run-time INDEX public.of_*\n", Directives(run_time=("INDEX public.of_*",)), id="run time"
+        ),
         pytest.param("SELECT 0;\n-- migrate: no-transaction\n-- migrate: nonsense\n", Directives(), id="too late"),
         pytest.param("SELECT 0; -- migrate: nonsense\n", Directives(), id="beside a statement"),
     ],
@@ -268,7 +271,10 @@ def test_directives_are_the_comments_before_the_first_statement(
     assert file.directives == expected
 
 
-KNOWN = "says nothing we know; it is one of: no-transaction, lock-timeout 30s, allow RULE reason"
+KNOWN = (
+    "says nothing we know; it is one of: no-transaction, lock-timeout 30s, allow RULE reason,"
+    " run-time INDEX public.name_*"
+)
 DURATION = "is not a duration; write 500ms, 5s or 2min (0 waits for ever)"
 
 
@@ -280,6 +286,7 @@ DURATION = "is not a duration; write 500ms, 5s or 2min (0 waits for ever)"
             "-- migrate: no-transaction now", f"'-- migrate: no-transaction now' {KNOWN}", id="too many words"
         ),
         pytest.param("-- migrate:", f"'-- migrate: ' {KNOWN}", id="no word"),
+        pytest.param("-- migrate: run-time x", f"'-- migrate: run-time x' {KNOWN}", id="no kind"),
         pytest.param("-- migrate: allow", f"'-- migrate: allow' {KNOWN}", id="nothing to allow"),
         pytest.param(
             "-- migrate: allow ban-drop-table",

@@ -16,10 +16,8 @@ from tests.values import migration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DIGEST = (
-    "(SELECT coalesce(bit_xor(hashtextextended(version || '/' || status || '/' || checksum, 0)), 0)"
-    " FROM public.schema_migrations)"
-)
+ROW_HASH = "hashtextextended(version || '/' || status || '/' || checksum || '/' || xmin || ctid, 0)"
+DIGEST = f"(SELECT coalesce(bit_xor({ROW_HASH}), 0) FROM public.schema_migrations)"
 LOCKED = r"""SELECT pg_catalog.pg_try_advisory_lock(1297044036, 1161909592) AS _migrate_locked \gset
 \if :_migrate_locked
 \else
@@ -48,9 +46,10 @@ OFF, END = "SET LOCAL synchronous_commit = off \\; ", "\\echo tok END\n"
 def included(version: str, kept: str = IN_TRANSACTION) -> str:
     return rf"""\ir {version}.sql
 \unrestrict tok
-RESET SESSION AUTHORIZATION \; RESET ROLE;
+RESET SESSION AUTHORIZATION \; RESET ROLE \; RESET client_encoding;
 SELECT coalesce({kept}, false) AS _migrate_kept,
-       {DIGEST} = (:_migrate_digest) AS _migrate_same \gset
+       {DIGEST} = (:_migrate_digest) AS _migrate_same,
+       pg_catalog.pg_try_advisory_lock(1297044036, 1161909592) AS _migrate_locked \gset
 \if :_migrate_kept
 \else
 \echo tok ENDED {version}
@@ -61,6 +60,11 @@ SELECT coalesce({kept}, false) AS _migrate_kept,
 \echo tok MEDDLED {version}
 \q
 \endif
+\if :_migrate_locked
+\else
+\echo tok BUSY
+\q
+\endif
 """
 
 
@@ -68,8 +72,7 @@ def recorded(version: str, name: str, texts: str) -> str:
     return (
         "INSERT INTO public.schema_migrations (version, name, status, checksum, sql, down_sql, duration_ms)\n"
         f"VALUES ('{version}', '{name}', 'applied', 'v1:aa', {texts}, {ELAPSED})"
-        " RETURNING duration_ms AS _migrate_ms, (:_migrate_digest)::bigint #"
-        " hashtextextended(version || '/' || status || '/' || checksum, 0) AS _migrate_digest \\gset\n"
+        f" RETURNING duration_ms AS _migrate_ms, (:_migrate_digest)::bigint # {ROW_HASH} AS _migrate_digest \\gset\n"
     )
 
 
@@ -134,9 +137,9 @@ def driver(*steps: object, **options: object) -> str:
         ),
         pytest.param(
             driver(A, expected=History()),
-            f"{LOCKED}SET client_min_messages = warning;\n{history.CREATE}RESET client_min_messages;\n"
+            f"{LOCKED}SET client_min_messages = warning;\nBEGIN;\n{history.CREATE}COMMIT;\nRESET client_min_messages;\n"
             f"{SAME.replace('(-7)', '(0)')}{ONE}{END}",
-            id="no history yet: it is made under the lock",
+            id="no history yet: it is made under the lock, at once",
         ),
         pytest.param(driver(A, sweep="rm x"), f"{LOCKED}\\! rm x\n{SAME}{ONE}{END}", id="sweeps under the lock"),
     ],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from infra.db.database import Database
     from infra.db.servers import Programs
 
+OWN_SCHEMA = "_rehearsal"  # what a rehearsal puts into its copy
 Schema = dict[str, str]  # what an object is called -> what makes it, in pg_dump's order
 
 ARGUMENTS = (
@@ -30,6 +31,7 @@ ARGUMENTS = (
     "--no-table-access-method",
     "--no-subscriptions",  # only a superuser may read them
     f"--exclude-table={history.TABLE}",
+    f"--exclude-schema={OWN_SCHEMA}",
 )
 TICK = 0.25  # seconds
 LONGEST_DIFF = 40  # lines of one table that are shown where many tables are
@@ -45,10 +47,11 @@ HEADER = re.compile(
     re.MULTILINE,
 )
 END = "\n--\n-- PostgreSQL database dump complete\n"
+NOT_VALID = "-- It is not valid: PostgreSQL does not use it."
 ABOUT = {"COMMENT": "COMMENT ON", "ACL": "GRANTS ON", "SECURITY LABEL": "SECURITY LABEL ON"}
 # pg_dump leaves out an index that is not valid: what a failed CREATE INDEX CONCURRENTLY left, or one still being built.
 INVALID = """
-SELECT quote_ident(n.nspname), quote_ident(c.relname), pg_get_indexdef(i.indexrelid)
+SELECT n.nspname, c.relname, pg_get_indexdef(i.indexrelid)
   FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE NOT i.indisvalid AND c.relkind = 'i' ORDER BY 1, 2
 """
@@ -91,7 +94,7 @@ def read(programs: Programs, database: Database) -> Schema:
     """
     schema = split(dump(programs, database, ARGUMENTS))
     for place, name, definition in database.rows(INVALID):
-        schema[f"INDEX {place}.{name}"] = f"{definition};\n-- It is not valid: PostgreSQL does not use it.\n"
+        schema[f"INDEX {place}.{name}"] = f"{definition};\n{NOT_VALID}\n"
     return schema
 
 

@@ -5,21 +5,24 @@ Rich draws where there is a terminal; into a file or a pipe go plain lines, and 
 
 from __future__ import annotations
 
-import contextlib
+import importlib.util
 import json
 import os
 import shutil
 import sys
+import textwrap
 import traceback
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
-from infra.db import migrator
+from infra.db import catalogue, findings, migrator, verify
+from infra.db.check import Check, Verdict
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
 from infra.db.plan import DONE, Entry, Status
 from infra.db.rules import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import rich.console
     import rich.progress
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from infra.db.losses import Loss
     from infra.db.migration import Migration
     from infra.db.review import Finding, Report
+    from infra.db.scratch import Leftover
 
 STYLES = {
     Status.APPLIED: "green",
@@ -39,8 +43,8 @@ STYLES = {
     Status.OUT_OF_ORDER: "bold red",
     Status.FAILED: "bold red",
 }
-
-
+VERDICTS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold red", Verdict.SKIPPED: "dim"}
+NAMES = 15  # characters; the longest name of a check
 LONGEST_STATEMENT = 60  # characters of a slow statement that are shown
 LEVELS = {Level.ERROR: "bold red", Level.WARNING: "yellow"}
 
@@ -67,6 +71,7 @@ class Console:
         self._live: rich.progress.Progress | None = None
         self._doing: rich.progress.TaskID | None = None
         self._label = ""
+        self.secret = ""  # the password, once it is known: never to be shown
         self._slow: list[migrator.Slow] = []
 
     def say(self, text: str, style: str = "") -> None:
@@ -193,6 +198,54 @@ class Console:
                 what = f"{loss.table}.{loss.column}" if loss.column else loss.table
                 self.say(f"      {loss.does} {what} ({_rows(loss)})", "red" if loss.rows != 0 else "dim")
 
+    def verified(self, result: verify.Result, kind: str, database: str, where: str) -> None:
+        """Write what is not as the files make it: the objects, then their differences."""
+        if self._as_json:
+            self._json(verify.result_object(result, server=kind, database=database))
+            return
+        if result.run_time:
+            self.say(f"Made at run time, and as it should be: {', '.join(result.run_time)}.", "dim")
+        for each in result.differences:
+            self.say(f"  {each.kind.value:<8} {each.object}", "yellow")
+        if result.differences:
+            self.say(
+                catalogue.readable(result.differences, wanted="what the applied files make", found="what is there")
+            )
+        else:
+            self.done(f"The schema of {where} is what the applied files make.")
+
+    def rehearsed(self, report: findings.Report, kind: str, database: str, where: str, place: str) -> None:
+        """Write what each file did on the copy, and what follows from it."""
+        if self._as_json:
+            failed = failure_object(report.failed) if report.failed else None
+            self._json(
+                {**findings.report_object(report, server=kind, database=database, place=place), "failed": failed}
+            )
+            return
+        if not report.tried and not report.failed:
+            self.say(f"Nothing to rehearse: {where} is up to date.", "green")
+            return
+        for each in report.tried:
+            self.say(f"{each.migration.label}   {findings.duration(each.seconds)}", "bold")
+            for line in findings.lines(each):
+                self.say(f"    {line}")
+            for difference in each.back.differences:
+                self.say(f"      {difference.kind.value}: {difference.object}\n{difference.diff}", "yellow")
+            if each.back.said:
+                self.say("\n".join(f"      {line}" for line in each.back.said.split("\n")), "yellow")
+        if report.is_good:
+            self.say("\n".join(findings.verdict(report)), "bold")
+            self.done("The copy is gone again; nothing was changed.", ("invoke migrate --backup", "do it for real"))
+
+    def left_behind(self, left: Leftover) -> None:
+        """Say that a killed run left a copy, and how to remove it."""
+        size = "" if left.size is None else f", {findings.megabytes(left.size)}"
+        self.say(
+            f"A run that was killed left a copy, made {left.made_at:%Y-%m-%d %H:%M} UTC{size}: {left.name}\n"
+            f"  remove it:  {left.removal}",
+            "yellow",
+        )
+
     def undone(self, count: int, seconds: float, where: str) -> None:
         """Write the summary of a rollback that went well."""
         self.done(
@@ -224,6 +277,59 @@ class Console:
             self.done(f"All {len(entries)} applied.")
         else:
             self.say("Files and history disagree; invoke migrate says how each is settled.", "bold red")
+
+    def check(self, found: Check) -> None:
+        """Write what one look of the doctor found, and its mend."""
+        signs = {Verdict.OK: self._ok, Verdict.WARNING: "!", Verdict.FAULT: self._bad, Verdict.SKIPPED: "-"}
+        margin = len(self._ok) + 1
+        lines = self._lines(found.found, margin + NAMES + 2)
+        lines[0] = f"{signs[found.verdict]:<{margin}}{found.name:<{NAMES}}  {lines[0].lstrip()}"
+        self.say("\n".join(lines), VERDICTS[found.verdict])
+        if found.mend:
+            first, *others = textwrap.dedent(found.mend).split("\n")
+            self.say("\n".join((f"    Mend: {first}", *(f"          {other}" for other in others))))
+
+    def _lines(self, text: str, indent: int) -> list[str]:
+        """Return the lines of a text, indented; on a terminal they are wrapped between words."""
+        width = self._terminal(self._out).width if _draws(self._out) else 0
+        lines = text.split("\n")
+        if width > 2 * indent:
+            lines = [
+                part
+                for line in lines
+                for part in textwrap.wrap(line, width - indent, break_long_words=False, break_on_hyphens=False)
+            ]
+        return [f"{' ' * indent}{line}" for line in lines]
+
+    def diagnosis(self, kind: str | None, checks: Sequence[Check], code: int) -> None:
+        """Write how many checks are well, and what to do first; or all of them, for other programs.
+
+        Args:
+            kind: the server's; None when it is not known.
+            checks: what was found.
+            code: what the process ends with.
+
+        """
+        count = Counter(each.verdict for each in checks)
+        words = [
+            f"{count[verdict]} {word}{'s' if many and count[verdict] > 1 else ''}"
+            for verdict, word, many in (
+                (Verdict.OK, "fine", False),
+                (Verdict.WARNING, "warning", True),
+                (Verdict.FAULT, "fault", True),
+                (Verdict.SKIPPED, "skipped", False),
+            )
+            if count[verdict]
+        ]
+        worst = next((each for each in (Verdict.FAULT, Verdict.WARNING) if count[each]), Verdict.OK)
+        ending = f" (exit code {code})" if code else ""
+        self.say(
+            f"{len(checks)} checks: {', '.join(words)}{ending}.", f"bold {VERDICTS[worst]}".replace("bold bold", "bold")
+        )
+        if first := next((each for each in checks if each.verdict is worst and each.mend), None):
+            self.say("\n      ".join(f"Next: {textwrap.dedent(first.mend)}".split("\n")), "bold")
+        if self._as_json:
+            self._json({"server": kind, "checks": [check_object(each) for each in checks]})
 
     def _slowest(self, entries: Sequence[Entry]) -> None:
         times = {entry.label: entry.row.duration_ms for entry in entries if entry.row and entry.row.duration_ms}
@@ -304,12 +410,7 @@ class Console:
     def lines(self, lines: Iterable[str]) -> None:
         """Write lines to standard output as they come, until there are no more or nobody reads them (`| head`)."""
         for line in lines:
-            try:
-                sys.stdout.write(f"{line}\n")
-                sys.stdout.flush()
-            except OSError:  # EPIPE; EINVAL on Windows
-                # Python would fail once more when it ends and flushes what is left (Python's manual, Note on SIGPIPE).
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not _put(sys.stdout, f"{line}\n"):
                 return
 
     def error(self, error: ToolError) -> None:
@@ -335,18 +436,13 @@ class Console:
             sys.stderr, "This is a bug in the tool, not in your files. Please report it with the lines above.", "bold"
         )
 
-    def _json(self, value: dict[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
-            sys.stdout.flush()
+    def _json(self, value: Mapping[str, Any]) -> None:
+        _put(sys.stdout, json.dumps(value, ensure_ascii=False) + "\n")
 
     def _write(self, stream: TextIO, text: str, style: str = "", *, wrap: bool = False) -> None:
         """Write lines; prose is wrapped between words, while what may be copied is left to the terminal."""
-        if not stream.isatty():
-            # A reader that has gone away (`| head`) must not stop a run in the middle.
-            with contextlib.suppress(BrokenPipeError):
-                stream.write(text + "\n")
-                stream.flush()
+        if not _draws(stream):
+            _put(stream, f"{text}\n")
             return
         from rich.text import Text  # noqa: PLC0415
 
@@ -358,6 +454,28 @@ class Console:
         if self._rich is None or self._rich.file is not stream:
             self._rich = Terminal(file=stream, highlight=False)
         return self._rich
+
+
+def _put(stream: TextIO, text: str) -> bool:
+    """Write to a file or a pipe; a reader that has gone away (`| head`) must not stop a run in the middle.
+
+    Returns:
+        False when nobody reads any more. Everything goes to nowhere from then on, because Python would fail once more
+        when it ends and flushes what is left (Python's manual, Note on SIGPIPE).
+
+    """
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:  # EPIPE; EINVAL on Windows
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
+    return True
+
+
+def _draws(stream: TextIO) -> bool:
+    """Tell whether Rich can draw there; the doctor has to speak where Rich is not installed, too."""
+    return stream.isatty() and importlib.util.find_spec("rich") is not None
 
 
 def _encodes(stream: TextIO, text: str) -> bool:
@@ -393,6 +511,12 @@ def entry_object(entry: Entry) -> dict[str, Any]:
         "applied_by": row.applied_by if row else None,
         "duration_ms": row.duration_ms if row else None,
     }
+
+
+def check_object(found: Check) -> dict[str, Any]:
+    """Return a check of the doctor as in the JSON output."""
+    names = ("name", "verdict", "found", "mend")
+    return {name: getattr(found, name) or None for name in names}
 
 
 def failure_object(error: MigrationFailed) -> dict[str, Any]:

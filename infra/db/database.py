@@ -214,13 +214,15 @@ class Database:
         )
 
     def revive(self) -> None:
-        """Connect again if the connection was lost.
+        """Connect again if the connection was lost, which shows only when it is used.
 
         Raises:
             ServerLost: the server does not answer.
 
         """
-        if self.connection.closed or self.connection.broken:
+        try:
+            self.rows("SELECT 1")
+        except errors.ServerLost:
             try:
                 self.connection = self._connect()
             except self._psycopg.OperationalError as error:
@@ -237,6 +239,10 @@ class Database:
             return Database(self.settings, self.address, name=self.name)
         except self._psycopg.OperationalError as error:
             raise errors.ServerLost(_first_line(error)) from None
+
+    def refusal(self, said: str) -> errors.ServerError:
+        """Return the error for what a program of libpq said when it could not connect."""
+        return refusals.words(said, self.settings, self.address)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -306,7 +312,7 @@ class Database:
             )
             raise errors.ForeignHistory(history.TABLE, [column for (column,) in columns]) from None
         except self._psycopg.errors.InsufficientPrivilege:
-            raise errors.NoRight(self.settings.user, f"read {history.TABLE}", self.settings.name) from None
+            raise self._no_right_to("read") from None
         if not rows:
             return history.History(exists=True)
         return history.History(
@@ -424,7 +430,7 @@ class Database:
 
     def record(self, migrations: Sequence[Migration], status: str) -> None:
         """Write history rows by hand, without running anything (baseline, resolve)."""
-        with self._told(), self.connection.transaction():
+        with self._writing(), self._told(), self.connection.transaction():
             self.connection.execute(f"SET LOCAL client_min_messages = warning; {history.CREATE}")
             for each in migrations:
                 for other in each.directives.replaces:
@@ -446,7 +452,21 @@ class Database:
 
     def forget(self, version: str) -> None:
         """Delete a history row."""
-        self.do(f"DELETE FROM {history.TABLE} WHERE version = %s", version)
+        with self._writing():
+            self.do(f"DELETE FROM {history.TABLE} WHERE version = %s", version)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except self._psycopg.errors.InsufficientPrivilege:
+            raise self._no_right_to("write") from None
+
+    def _no_right_to(self, verb: str) -> errors.NoRight:
+        """Return the error of a role that may not use the history."""
+        return errors.NoRight(
+            self.settings.user, f"{verb} {history.TABLE}", self.settings.name, grant=f"ALL ON TABLE {history.TABLE}"
+        )
 
 
 def describe(session: Backend) -> str:
@@ -472,7 +492,16 @@ def connect(server: Server, settings: Settings, address: Address) -> Database:
         database = Database(settings, address)
     except psycopg.OperationalError as error:
         raise server.explain(refusals.words(str(error), settings, address)) from None
-    server.verify(database.facts().identity)
+    return _verified(server, database, database.facts().identity)
+
+
+def _verified(server: Server, database: Database, identity: Identity) -> Database:
+    """Return the connection, or close it when somebody else answered."""
+    try:
+        server.verify(identity)
+    except errors.ServerError:
+        database.close()
+        raise
     return database
 
 
@@ -502,8 +531,7 @@ def wait_until_ready(server: Server, settings: Settings, address: Address, tell:
             database = Database(settings, address)
             identity = database.facts().identity
             if seen in ("", identity.started_at):
-                server.verify(identity)
-                return database
+                return _verified(server, database, identity)
             seen = identity.started_at
             database.close()
         except (psycopg.OperationalError, errors.ServerLost) as error:
@@ -535,13 +563,19 @@ def refuse_unfit(facts: Facts, settings: Settings, *, needs_public: bool = True)
         ServerError: it is too old, read-only, behind a pooler, or the role lacks a right.
 
     """
+    for error in unfit(facts, settings, needs_public=needs_public):
+        raise error
+
+
+def unfit(facts: Facts, settings: Settings, *, needs_public: bool = True) -> Iterator[errors.ServerError]:
+    """Yield everything for which this server cannot carry a run; see `refuse_unfit`."""
     if facts.version < OLDEST_SERVER:
-        raise errors.ServerTooOld(facts.version // 10000)
+        yield errors.ServerTooOld(facts.version // 10000)
     if facts.is_pooled:
-        raise errors.PoolerInBetween(f"{settings.host}:{settings.port}")
+        yield errors.PoolerInBetween(f"{settings.host}:{settings.port}")
     if facts.is_standby or facts.is_read_only:
-        raise errors.ReadOnlyServer(settings.name, standby=facts.is_standby)
+        yield errors.ReadOnlyServer(settings.name, standby=facts.is_standby)
     if facts.encoding != "UTF8":
-        raise errors.WrongEncoding(settings.name, facts.encoding)
+        yield errors.WrongEncoding(settings.name, facts.encoding)
     if needs_public and not (facts.has_public and facts.may_create):
-        raise errors.NoRight(settings.user, "create tables in schema public", settings.name)
+        yield errors.NoRight(settings.user, "create tables in schema public", settings.name)

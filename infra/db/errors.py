@@ -4,18 +4,19 @@
     |       NotRecorded
     |-- UsageError             2    settings, arguments or files that make no sense
     |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, NothingToSquash, ComposeFileError,
-    |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, DotenvNotUtf8,
-    |       NoSuchTable, NotACount
+    |       ComposeUnsupported, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers, NoReadme, PackageMissing,
+    |       DotenvNotUtf8, NoSuchTable, NotACount
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
     |       TrialFailed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
     |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, NotTheSame, InsideSquash, CannotUndo,
     |       HistoryMoved, CannotWork, LintFindings, ForeignHistory, NotSingle, BackupFailed, ResetRefused,
-    |       NotConfirmed, NotStopped, NotDeleted, DocsStale, LogElsewhere
+    |       NotConfirmed, NotStopped, NotDeleted, DocsStale, LogElsewhere, SqlGone, NotRebuilt, SchemaDiffers,
+    |       RehearsalFailed
     |-- ServerError            5    the server could not be started, reached or made ready
     |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
-    |       NoScratch, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken,
-    |       NameConflict, OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised,
+    |       NoScratch, CopyFailed, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing,
+    |       PortTaken, NameConflict, OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised,
     |       OtherPassword, OtherRole, OtherDatabase, WrongServer, ProgramMissing, InUse, ConnectionFailed,
     |       DatabaseMissing, PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown,
     |       HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted,
@@ -26,7 +27,7 @@
     |-- CheckFailed            7    `--check`: pending or drifted
     |       CheckPending
     `-- Interrupted          130    cancelled and rolled back
-           Cancelled
+           Cancelled, RehearsalStopped
 
 An error says four things: what happened, where, what follows from it, and what to type next. The
 sentences of a kind of failure are built in its class, so that one place holds the words.
@@ -660,12 +661,12 @@ class WrongEncoding(ServerError):
 class NoRight(ServerError):
     """The role lacks a right."""
 
-    def __init__(self, user: str, right: str, database: str) -> None:
-        """Say which."""
+    def __init__(self, user: str, right: str, database: str, *, grant: str = "CREATE, USAGE ON SCHEMA public") -> None:
+        """Say which, and what would give it."""
         super().__init__(
             f"The role {user} may not {right} (database {database}).",
             consequence="Nothing was changed.",
-            next=f'As a superuser:  GRANT CREATE, USAGE ON SCHEMA public TO "{user}";  or set DB_USER to the owner.',
+            next=f'As a superuser:  GRANT {grant} TO "{user}";  or set DB_USER to the owner.',
         )
 
 
@@ -693,6 +694,19 @@ class NoScratch(ServerError):
         )
 
 
+class CopyFailed(ServerError):
+    """The database could not be copied."""
+
+    def __init__(self, said: str) -> None:
+        """Say what pg_dump, pg_restore or the system said."""
+        super().__init__(
+            "The database could not be copied into a throw-away one.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="The copy is gone again. The original was only read.",
+            next="Mend what it says; without the rows it needs less:  invoke migrate-rehearse --schema-only",
+        )
+
+
 class SchemaUnread(ServerError):
     """pg_dump could not read the schema."""
 
@@ -703,6 +717,69 @@ class SchemaUnread(ServerError):
             where="\n".join(f"  {line}" for line in said.splitlines()),
             consequence="Nothing was changed.",
             next="Run it as the owner of everything in it (DB_USER), or as a superuser.",
+        )
+
+
+class SqlGone(Refused):
+    """What was applied is nowhere to be had."""
+
+    def __init__(self, labels: list[str]) -> None:
+        """Say of which versions."""
+        super().__init__(
+            "What some versions did is neither in the folder nor, because it is long, in the history.",
+            where="\n".join(f"  {label}" for label in labels),
+            consequence="So it cannot be known what the schema should be. Nothing was changed.",
+            next="Bring the files back as they were when they were applied (git knows):  invoke migrate-status",
+        )
+
+
+class NotRebuilt(Refused):
+    """The applied files do not run on an empty database."""
+
+    def __init__(self, failure: MigrationFailed) -> None:
+        """Say which one, and why."""
+        super().__init__(
+            f"The applied files do not make their schema anew: {failure.what}",
+            where=failure.where,
+            consequence="So the live schema has nothing to be compared with. The database itself was only read.",
+            next="A new database meets the same failure. Make the file run on an empty one, and accept the edit:\n"
+            f"  invoke migrate-resolve {failure.version} --applied",
+        )
+
+
+class RehearsalFailed(Refused):
+    """A file failed on the copy, or a way back did not lead back."""
+
+    def __init__(self, sentences: list[str], failure: MigrationFailed | None) -> None:
+        """Say what did.
+
+        Args:
+            sentences: the verdict.
+            failure: of the file that failed.
+
+        """
+        super().__init__(
+            "The rehearsal found what should be mended before this is run for real.",
+            where="\n".join(
+                [*(f"  {sentence}" for sentence in sentences), *([failure.what, failure.where] if failure else [])]
+            ),
+            consequence="The copy is gone again. The database itself was only read.",
+            next="Mend the files, then:  invoke migrate-rehearse",
+        )
+
+
+class SchemaDiffers(Refused):
+    """The live schema is not the one that the applied files make."""
+
+    def __init__(self, count: int, where: str) -> None:
+        """Say how much of it."""
+        objects = "One object is" if count == 1 else f"{count} objects are"
+        super().__init__(
+            f"{objects} not as the applied files make {'it' if count == 1 else 'them'}: {where}.",
+            consequence="Somebody changed the database by hand, or a file did something that depends on the day."
+            " The database was only read.",
+            next="Keep a change by writing it down:  invoke migrate-new NAME\n"
+            "or take it back by hand (invoke db.shell), then:  invoke migrate-verify",
         )
 
 
@@ -758,7 +835,12 @@ class ComposeUnsupported(UsageError):
 
 
 class EngineUnavailable(ServerError):
-    """No Docker engine answers."""
+    """No Docker engine answers.
+
+    Attributes:
+        tried: (endpoint, reason) of each.
+
+    """
 
     def __init__(self, tried: list[tuple[str, str]]) -> None:
         """Say where it was looked for, and what came back.
@@ -774,6 +856,7 @@ class EngineUnavailable(ServerError):
             consequence="Nothing was started or changed.",
             next="Start Docker (Docker Desktop, or: sudo systemctl start docker), or do without:  DB_SERVER=embedded",
         )
+        self.tried = tried
 
 
 class EngineElsewhere(ServerError):
@@ -819,15 +902,17 @@ class ImageMissing(ServerError):
 class PortTaken(ServerError):
     """Somebody else listens on the port."""
 
-    def __init__(self, port: int, holder: str) -> None:
+    def __init__(self, port: int, holder: str, program: str = "") -> None:
         """Say which port, and who has it where that is known.
 
         Args:
             port: the port of this machine.
             holder: a container's name; empty when it is none of this engine.
+            program: a program's name and process; empty when that is not known.
 
         """
-        who = f"container {holder}" if holder else "another program on this machine (a PostgreSQL of its own?)"
+        another = program or "another program on this machine (a PostgreSQL of its own?)"
+        who = f"container {holder}" if holder else another
         stop = f"stop the other one:  docker stop {holder}" if holder else "stop the other program"
         super().__init__(
             f"Port {port} is taken by {who}.",
@@ -1071,6 +1156,18 @@ class Cancelled(Interrupted):
     def __init__(self) -> None:
         """Say that nothing is half done."""
         super().__init__("Interrupted.", consequence="No migration was running.", next="Run the same command again.")
+
+
+class RehearsalStopped(Interrupted):
+    """Ctrl-C or SIGTERM in the middle of a rehearsal."""
+
+    def __init__(self) -> None:
+        """Say that nothing is left."""
+        super().__init__(
+            "Interrupted.",
+            consequence="The copy is gone again. The database itself was only read.",
+            next="invoke migrate-rehearse",
+        )
 
 
 class NotStopped(Refused):
@@ -1365,15 +1462,17 @@ class FolderOfVersion(ServerError):
 class EmbeddedPortTaken(PortTaken):
     """The port of the embedded server is in use."""
 
-    def __init__(self, port: int, holder: str) -> None:
+    def __init__(self, port: int, holder: str, program: str = "") -> None:
         """Say which port, and which checkout's server has it where that is known.
 
         Args:
             port: the port of this machine.
             holder: the data folder of another embedded server; empty when it is something else.
+            program: a program's name and process; empty when that is not known.
 
         """
-        who = f"the PostgreSQL with its data in {holder}" if holder else "another program on this machine"
+        another = program or "another program on this machine"
+        who = f"the PostgreSQL with its data in {holder}" if holder else another
         ServerError.__init__(
             self,
             f"Port {port} is taken by {who}.",
@@ -1554,6 +1653,18 @@ class NoReadme(UsageError):
             f"There is no {file} to write the tables' description into.",
             consequence="Nothing was changed.",
             next="Create it with the two lines  <!-- db.docs:begin -->  and  <!-- db.docs:end -->",
+        )
+
+
+class PackageMissing(UsageError):
+    """A package that the tasks are made with is not installed."""
+
+    MEND = "python -m pip install -e ."
+
+    def __init__(self, name: str) -> None:
+        """Say which."""
+        super().__init__(
+            f"The Python package {name} is not installed.", consequence="Nothing was changed.", next=self.MEND
         )
 
 

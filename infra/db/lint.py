@@ -7,16 +7,16 @@ import json
 import re
 import subprocess
 import sysconfig
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.db import staging
 from infra.db.errors import CannotWork
 from infra.db.rules import CONCURRENTLY, HARD, TRANSACTION_CONTROL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from infra.db.migration import Migration
 
@@ -26,6 +26,8 @@ COPY_DATA = re.compile(
     rf"(?is){QUOTED}|(?P<copy>\bcopy\b(?:--[^\n]*|/\*.*?\*/|'[^']*'|\"[^\"]*\"|[^;'\"])*?\bfrom{GAP}+stdin\b"
     r"(?:'[^']*'|[^;'])*;[^\n]*)\n(?:(?!\\\.\n).*?\n)??\\\.(?=\n|\Z)"
 )
+PREPARED = re.compile(rf"(?is){QUOTED}|(?P<prepared>\bprepare{GAP}+transaction\b)")  # squawk does not know it
+LARGEST = 8 << 20  # bytes; parsing takes half a second and 30 MB for each MB of statements
 # ROLLBACK TO ends no transaction, though squawk says so.
 TO_SAVEPOINT = re.compile(rf"(?is)rollback{GAP}+((work|transaction){GAP}+)?to\b")
 
@@ -87,12 +89,34 @@ def refuse_what_cannot_work(steps: Sequence[Migration], folder: str) -> None:
         CannotWork: with file and line of each finding.
 
     """
-    checked = {
-        step.file_name: prepared(step.text.sql) for step in steps if step.directives.transaction and step.text.sql
-    }
-    findings = [remark for remark in remarks(checked, in_transaction=True) if remark.rule in HARD]
+    checked = {step.file_name: sql for step in steps if step.directives.transaction and (sql := _sql(step))}
+    findings = [(f"{folder}/{file}:{line}", False) for file, sql in checked.items() for line in _prepared(sql)]
+    texts = {file: prepared(sql) for file, sql in checked.items()}
+    findings += [
+        (f"{folder}/{each.file}:{each.line}", each.rule == CONCURRENTLY)
+        for each in remarks(texts, in_transaction=True)
+        if each.rule in HARD
+    ]
     if findings:
-        raise CannotWork([(f"{folder}/{each.file}:{each.line}", each.rule == CONCURRENTLY) for each in findings])
+        raise CannotWork(findings)
+
+
+def _sql(step: Migration) -> str | None:
+    """Return what a file says, also when the history does not keep it; None for one that is too large to parse.
+
+    In such a file, a transaction that it ends is only noticed when it has ended (`psql.driver`).
+    """
+    if step.text.sql is None and step.path and step.path.stat().st_size <= LARGEST:
+        return step.path.read_text(encoding="utf-8-sig")
+    return step.text.sql
+
+
+def _prepared(sql: str) -> Iterator[int]:
+    """Yield the lines on which a transaction is prepared, which ends it here as well."""
+    heard = without_copy_data(sql)
+    for found in PREPARED.finditer(heard):
+        if found["prepared"]:
+            yield heard.count("\n", 0, found.start()) + 1
 
 
 def remarks(texts: Mapping[str, str], *, in_transaction: bool, server_version: str = "") -> list[Remark]:
@@ -106,12 +130,12 @@ def remarks(texts: Mapping[str, str], *, in_transaction: bool, server_version: s
     """
     if not texts:
         return []
-    with tempfile.TemporaryDirectory(prefix="migrate-lint-") as name:
+    with staging.folder() as here:
         for file, text in texts.items():
-            (Path(name) / file).write_text(text, encoding="utf-8", newline="\n")
+            (here / file).write_text(text, encoding="utf-8", newline="\n")
         options = ["--assume-in-transaction"] if in_transaction else []
         options += [f"--pg-version={server_version}"] if server_version else []
-        said = _squawk(Path(name), options)
+        said = _squawk(here, options)
     places = {file: _Places(text) for file, text in texts.items()}
     found = [_remark(item, places[item["file"]]) for item in said]
     return [

@@ -74,6 +74,7 @@ class Directives:
         lock_timeout: its own lock_timeout; None for the setting's.
         allow: lint rules it is excused from, with the reason.
         replaces: the files that it was squashed from, in order.
+        run_time: objects that what it makes will make later, by patterns like `INDEX public.faces_of_*`.
 
     """
 
@@ -81,6 +82,7 @@ class Directives:
     lock_timeout: str | None = None
     allow: tuple[tuple[str, str], ...] = ()
     replaces: tuple[Replaced, ...] = ()
+    run_time: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,21 @@ def undoing(version: str, name: str, text: Text, path: Path | None) -> Migration
     except _BadFile as error:
         raise FilesError([str(error)]) from None
     return Migration(version=version, name=name, path=path, text=text, directives=asked, undo=True)
+
+
+def remembered(version: str, name: str, sql: str) -> Migration:
+    """Return what ran, as the history keeps it.
+
+    Raises:
+        FilesError: its directives make no sense (any more).
+
+    """
+    text = kept_text(sql)
+    try:
+        asked = directives(f"{version}_{name}.sql", text.head)
+    except _BadFile as error:
+        raise FilesError([str(error)]) from None
+    return Migration(version=version, name=name, path=None, text=text, directives=asked)
 
 
 def read_folder(folder: Path, shown: str) -> tuple[Migration, ...]:
@@ -310,29 +327,55 @@ def _head(sql: str) -> tuple[str, ...]:
 
 def directives(file_name: str, head: tuple[str, ...]) -> Directives:
     """Read the `-- migrate:` lines at the top of a file."""
-    transaction, lock_timeout, allow, replaces = True, None, [], []
+    transaction, lock_timeout = True, None
+    allow: list[tuple[str, str]] = []
+    replaces: list[Replaced] = []
+    run_time: list[str] = []
     for number, line in enumerate(head, start=1):
         said = DIRECTIVE.fullmatch(line)
-        if not said:
-            continue
-        match said["word"], said["value"]:
-            case "no-transaction", "":
-                transaction = False
-            case "lock-timeout", value:
-                try:
-                    lock_timeout = duration(value)
-                except ValueError as error:
-                    raise _BadFile(f"{file_name}:{number}: lock-timeout {value!r} {error}") from None
-            case "allow", value if value:
-                rule, _, reason = value.partition(" ")
-                if why := why_not_allowed(rule, reason):
-                    raise _BadFile(f"{file_name}:{number}: {why}")
-                allow.append((rule, reason.strip()))
-            case "replaces", value if found := REPLACED.fullmatch(value):
-                replaces.append(Replaced(found["label"], found["checksum"]))
-            case word, value:
-                raise _BadFile(
-                    f"{file_name}:{number}: '-- migrate: {word}{' ' + value if value else ''}' says nothing we know;"
-                    " it is one of: no-transaction, lock-timeout 30s, allow RULE reason"
-                )
-    return Directives(transaction=transaction, lock_timeout=lock_timeout, allow=tuple(allow), replaces=tuple(replaces))
+        try:
+            match said and (said["word"], said["value"]):
+                case None:
+                    pass
+                case "no-transaction", "":
+                    transaction = False
+                case "lock-timeout", value:
+                    lock_timeout = _lock_timeout(value)
+                case "allow", value if value:
+                    allow.append(_allowed(value))
+                case "replaces", value if found := REPLACED.fullmatch(value):
+                    replaces.append(Replaced(found["label"], found["checksum"]))
+                case "run-time", value if " " in value:
+                    run_time.append(value)
+                case word, value:
+                    _refuse(word, value)
+        except ValueError as error:
+            raise _BadFile(f"{file_name}:{number}: {error}") from None
+    return Directives(
+        transaction=transaction,
+        lock_timeout=lock_timeout,
+        allow=tuple(allow),
+        replaces=tuple(replaces),
+        run_time=tuple(run_time),
+    )
+
+
+def _lock_timeout(value: str) -> str:
+    try:
+        return duration(value)
+    except ValueError as error:
+        raise ValueError(f"lock-timeout {value!r} {error}") from None
+
+
+def _allowed(value: str) -> tuple[str, str]:
+    rule, _, reason = value.partition(" ")
+    if why := why_not_allowed(rule, reason):
+        raise ValueError(why)
+    return rule, reason.strip()
+
+
+def _refuse(word: str, value: str) -> None:
+    raise ValueError(
+        f"'-- migrate: {word}{' ' + value if value else ''}' says nothing we know;"
+        " it is one of: no-transaction, lock-timeout 30s, allow RULE reason, run-time INDEX public.name_*"
+    )

@@ -29,18 +29,17 @@ import io
 import random
 import secrets
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from infra.db import errors, lint, plan, psql
-from infra.db.database import describe
+from infra.db import errors, lint, plan, psql, staging
+from infra.db.database import LOCK_POLL, TRANSIENT, describe
 from infra.db.servers.process import lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from infra.db.database import Backend, Database, Statement
     from infra.db.history import Applied, History
@@ -57,6 +56,7 @@ LONGEST_PAUSE = 10.0
 LOCK_STATES = ("55P03", "40P01")  # lock_not_available, deadlock_detected: rolled back, worth another try
 NOT_IN_TRANSACTION = "25001"  # active_sql_transaction: "... cannot run inside a transaction block"
 MOST_ROUNDS = 1000  # of planning anew; each means that another run has changed the history, or a retry
+CONNECTION = "connection"  # in the tries, beside the versions
 SHOWN_OUTPUT = 10  # lines of a file's own query results that are passed on
 
 
@@ -303,14 +303,15 @@ class Migrator:
                 before()
                 before = None
             run = self._psql(database, steps, state.history, single=single)
-            database.revive()
+            with _answering(run):
+                database.revive()
             if run.ended == "BUSY":
                 database.wait_for_lock(deadline, self._waiting)
             elif run.ended == "END" and run.exit_code == 0:
                 _refuse_unrecorded(steps, database.history())
                 return
             elif not run.is_stale:
-                self._after_failure(database, run, tries)
+                self._after_failure(database, run, tries, deadline)
 
     def _history_now(self, database: Database) -> Sequence[Applied]:
         """Read the history for a report; a server that is gone has no more to say."""
@@ -336,8 +337,7 @@ class Migrator:
         options = psql.session_options(
             lock_timeout=self._settings.lock_timeout, server_version=facts.version, server_is_windows=facts.is_windows
         )
-        with tempfile.TemporaryDirectory(prefix="invoke-migrate-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        with staging.folder() as folder:
             sweep = self._server.sweep(folder)
             script = psql.driver(steps, token=token, expected=expected, single=single, sweep=sweep)
             _stage(folder, steps, token, script)
@@ -367,16 +367,30 @@ class Migrator:
             if run.done:
                 fresh.flush()
 
-    def _after_failure(self, database: Database, run: _Run, tries: dict[str, int]) -> None:
+    def _after_failure(self, database: Database, run: _Run, tries: dict[str, int], deadline: float) -> None:
         """Decide whether to try again (return) or to stop (raise), with what was applied safely on the disk."""
         step = run.running
         if step is None:
-            raise errors.ServerLost(run.error.text if run.error else f"psql ended with exit code {run.exit_code}")
-        left = self._settle(database, run)
+            self._wait_for_connection(database, run, tries, deadline)
+            return
+        with _answering(run):
+            left = self._settle(database, run)
         if run.error and run.error.sqlstate in LOCK_STATES and step.directives.transaction:
             self._pause_or_give_up(step, run, tries)
             return
         raise self._failure(step, run, left)
+
+    def _wait_for_connection(self, database: Database, run: _Run, tries: dict[str, int], deadline: float) -> None:
+        """Wait a little when psql found no free connection, a bounded time; what else kept it from a file is final."""
+        said = run.error.text if run.error else f"psql ended with exit code {run.exit_code}"
+        if "connection to server" not in said:
+            raise errors.ServerLost(said)
+        if not TRANSIENT.search(said) or time.monotonic() > deadline:
+            raise database.refusal(said)
+        if not tries.get(CONNECTION):
+            self._tell(Said(None, "Waiting for a free connection for psql"))
+        tries[CONNECTION] = 1
+        time.sleep(LOCK_POLL)
 
     def _settle(self, database: Database, run: _Run) -> list[str]:
         """Flush what was applied; mark a file that has no transaction; return the invalid indexes it left."""
@@ -568,9 +582,20 @@ def _without_error(run: _Run) -> str:
     return f"psql stopped without an error message (exit code {run.exit_code})"
 
 
-def _consequence(run: _Run) -> str:
-    """Say what state the database is in: the failed file, those before it, those after it."""
-    done = [] if run.single else run.done
+@contextlib.contextmanager
+def _answering(run: _Run) -> Iterator[None]:
+    """Say what a run came to when the server does not answer any more, so that nobody can look."""
+    try:
+        yield
+    except errors.ServerLost as error:
+        state = "undone" if run.undoes else "applied"
+        unsure = f"\nWhether {_span(run.done)} stayed {state} shows when the server is back." if run.done else ""
+        raise errors.ServerLost(error.where.strip(), f"{_consequence(run, sure=False)}{unsure}") from None
+
+
+def _consequence(run: _Run, *, sure: bool = True) -> str:
+    """Say what state the database is in: the failed file, those before it (if that is sure), those after it."""
+    done = run.done if sure and not run.single else []
     parts = []
     if run.ended.startswith("ENDED"):
         parts.append("What it committed by itself stays, and it is not recorded as applied.")

@@ -4,8 +4,8 @@ One psql runs a whole plan from a driver script. Three things keep a file from d
 
 - the fence: each file is preceded by `\restrict TOKEN`, under which psql refuses every backslash command
   (`\!`, `\connect`, `\q`, `\set ON_ERROR_STOP off`) until the driver says `\unrestrict TOKEN`;
-- the guard: after each file, the transaction must still be the one that was begun before it and the history
-  must still be the one that was read, or the run ends;
+- the guard: after each file, the transaction must still be the one that was begun before it, the history must still
+  be the one that was read, and the run's lock still be ours, or the run ends;
 - `\ir`: each file is lexed on its own, so an open quote stays its own mistake, with its own line numbers.
 """
 
@@ -34,6 +34,7 @@ ARGUMENTS = (
 )
 NO_SURPRISES = ("--no-psqlrc", "--set=ON_ERROR_STOP=1")  # where nobody watches, the user's ~/.psqlrc has no say
 LOCK = (0x4D4F5244, 0x45415558)  # two int4 keys of the session advisory lock: every run on a database takes it
+TRY_LOCK = f"pg_catalog.pg_try_advisory_lock({LOCK[0]}, {LOCK[1]})"
 SCRIPT_ERROR = 3  # psql's exit code for an error under ON_ERROR_STOP (psql manual, Exit Status)
 CONNECTION_LOST = 2
 SHOWN_HEAD = re.compile(r"psql:(?P<file>.*?):(?P<line>\d+): (?P<rest>.*)")
@@ -120,13 +121,13 @@ def driver(
 
     """
     yield (
-        f"SELECT pg_catalog.pg_try_advisory_lock({LOCK[0]}, {LOCK[1]}) AS _migrate_locked \\gset\n"
+        f"SELECT {TRY_LOCK} AS _migrate_locked \\gset\n"
         f"\\if :_migrate_locked\n\\else\n\\echo {token} BUSY\n\\q\n\\endif\n"
     )
     if sweep:
         yield f"\\! {sweep}\n"
     if not expected.exists:
-        yield f"SET client_min_messages = warning;\n{history.CREATE}RESET client_min_messages;\n"
+        yield f"SET client_min_messages = warning;\nBEGIN;\n{history.CREATE}COMMIT;\nRESET client_min_messages;\n"
     yield (
         f"SELECT {history.DIGEST} AS _migrate_digest \\gset\n"
         f"SELECT :_migrate_digest = ({expected.digest}) AS _migrate_same \\gset\n"
@@ -198,16 +199,21 @@ def _statement_by_statement(step: Migration, *, token: str) -> Iterator[str]:
 
 
 def _include(step: Migration, token: str) -> str:
-    # Whatever role and session settings the file chose must not be those that write the history.
-    return f"\\ir {staged_name(step)}\n\\unrestrict {token}\nRESET SESSION AUTHORIZATION \\; RESET ROLE;\n"
+    # Whatever role, encoding and session settings the file chose must not be those that write the history.
+    return (
+        f"\\ir {staged_name(step)}\n\\unrestrict {token}\n"
+        "RESET SESSION AUTHORIZATION \\; RESET ROLE \\; RESET client_encoding;\n"
+    )
 
 
 def _guard(step: Migration, token: str, transaction_kept: str) -> str:
     return (
         f"SELECT coalesce({transaction_kept}, false) AS _migrate_kept,\n"
-        f"       {history.DIGEST} = (:_migrate_digest) AS _migrate_same \\gset\n"
+        f"       {history.DIGEST} = (:_migrate_digest) AS _migrate_same,\n"
+        f"       {TRY_LOCK} AS _migrate_locked \\gset\n"  # again, in case the file has let it go
         f"\\if :_migrate_kept\n\\else\n\\echo {token} ENDED {step.version}\n\\q\n\\endif\n"
         f"\\if :_migrate_same\n\\else\n\\echo {token} MEDDLED {step.version}\n\\q\n\\endif\n"
+        f"\\if :_migrate_locked\n\\else\n\\echo {token} BUSY\n\\q\n\\endif\n"
     )
 
 

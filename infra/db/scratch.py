@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from infra.db import errors
 from infra.db.database import Database
+from infra.db.migration import COMMENT as COMMENTS
 from infra.db.settings import LONGEST_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from infra.db.migration import Migration
     from infra.db.servers import Programs
     from infra.db.servers.process import Process
     from infra.db.settings import Settings
@@ -31,6 +33,14 @@ NAME = re.compile(rf"(?P<base>.*){MIDDLE}(?P<time>\d{{8}}T\d{{6}}Z)_[0-9a-f]{{8}
 COMMENT = "A throw-away copy of invoke "
 LONGEST_BASE = LONGEST_NAME - len(f"{MIDDLE}20260131T120000Z_00000000")  # bytes
 
+# Statements that reach beyond the database they run in: roles, other databases, the server itself, other servers. In
+# comments they do no harm; in a text they may be a statement that is put together there.
+BEYOND = re.compile(
+    r"\b(?:ALTER|DROP)\s+(?:ROLE|USER(?!\s+MAPPING)|GROUP)\b|\b(?:ALTER|CREATE|DROP)\s+(?:DATABASE|TABLESPACE)\b"
+    r"|\bALTER\s+SYSTEM\b|\b(?:REASSIGN|DROP)\s+OWNED\b|\bON\s+(?:DATABASE|TABLESPACE|PARAMETER)\b"
+    r"|\b(?:GRANT|REVOKE)\s+(?:(?!\bON\b)[^;])+?\s(?:TO|FROM)\b|\bCREATE\s+SUBSCRIPTION\b",
+    re.IGNORECASE,
+)
 # What text means in the original: sorting, upper and lower case decide on indexes and constraints. Columns of later
 # versions are read through JSON, so that one query does for all (datlocale is 17's name of daticulocale).
 LOCALE = """
@@ -132,6 +142,36 @@ def database(original: Database, programs: Programs, *, tool: str) -> Iterator[S
         raise
     else:
         _drop(original, name)
+
+
+def beyond_database(files: Iterable[Migration]) -> list[str]:
+    """Name the files that would change more than the database they run on: on a copy, the real thing would change."""
+    texts = ((file.label, f"{file.text.sql or ''}\n{(file.down.sql if file.down else '') or ''}") for file in files)
+    return [label for label, text in texts if BEYOND.search(COMMENTS.sub(" ", text))]
+
+
+def copy_roles(original: Database, other: Database, files: Iterable[Migration]) -> None:
+    """Make the roles of one server on another one, where they may not log in; but not those that files make."""
+    there = {name for (name,) in other.rows("SELECT rolname FROM pg_roles")}
+    sql = "\n".join(file.text.sql or "" for file in files)
+    for (name,) in original.rows("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'"):
+        made = re.search(rf'(?i)\bCREATE\s+(ROLE|USER|GROUP)\s+"?{re.escape(name)}\b', sql)
+        if name not in there and not made:
+            other.do(f"CREATE ROLE {_quoted(name)} NOLOGIN")
+
+
+def drop_roles(original: Database, roles: Iterable[str]) -> list[str]:
+    """Drop roles that were made for a throw-away database which is gone; those that somebody uses by now stay."""
+    import psycopg  # noqa: PLC0415 - see database
+
+    stayed = []
+    with contextlib.closing(original.again()) as fresh:
+        for role in sorted(roles):
+            try:
+                fresh.do(f"DROP ROLE IF EXISTS {_quoted(role)}")
+            except psycopg.Error:
+                stayed.append(role)
+    return stayed
 
 
 def leftovers(connected: Database) -> list[Leftover]:

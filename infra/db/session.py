@@ -7,38 +7,46 @@ import difflib
 import itertools
 import re
 import shutil
-import tempfile
 import time
 import urllib.parse
+from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.db import (
     backup,
     catalogue,
+    check,
+    clone,
     database,
     docs,
     errors,
+    findings,
     git,
+    lint,
     losses,
     migration,
     plan,
     psql,
+    rehearse,
     relations,
     reset,
     review,
     scaffold,
     scratch,
     squash,
+    staging,
+    verify,
 )
+from infra.db.doctor import Doctor
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
 from infra.db.servers import choice, process
 from infra.db.settings import THIS_MACHINE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from infra.db.console import Console
     from infra.db.database import Backend, Database
@@ -47,6 +55,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.2  # seconds
 SQUASHED_AT_LEAST = 2
+PRIVATE = "a private server of this machine"
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a tab may stay
 LONGEST_DIFF = 20  # lines of stale documentation that are shown
 
@@ -184,8 +193,8 @@ class Session:
         connected = self.ready()
         database.refuse_unfit(connected.facts(), self.settings)
         made = folder / f"{files[-1].version}_{squash.NAME}.sql"
-        with tempfile.TemporaryDirectory(prefix="invoke-migrate-") as name:
-            trial = Path(name) / made.name
+        with staging.folder() as here:
+            trial = here / made.name
             with self._scratch(connected, "migrate-squash", files) as one:
                 wanted = catalogue.dump(one.programs, one.database, squash.ARGUMENTS)
                 roles, major = squash.roles(one.database), one.database.facts().version // 10000
@@ -341,11 +350,104 @@ class Session:
         elif not yes:
             self.console.confirm(danger, command)
 
+    def verify(self) -> None:
+        """Compare the live schema with the one that the applied files make, and show what differs."""
+        migrator, connected = self.migrator(), self.running()
+        with connected.run_lock(self._waiting):
+            files, roles = verify.ran(connected, migrator.files)
+            live = verify.look(self.server, connected)
+        self.console.step(f"Applying {len(files)} files to a throw-away database")
+        made = verify.build(connected, self.server, files, lambda: self._elsewhere(connected, files))
+        found = verify.compare(made, live, run_time=verify.patterns(files), roles=roles | {self.settings.user})
+        self.console.verified(found, self.server.kind, self.settings.name, self.where)
+        if found.differences:
+            raise errors.SchemaDiffers(len(found.differences), self.where)
+
+    def rehearse(self, *, to: str | None, data: bool) -> None:
+        """Try what is pending on a copy, and show what it does."""
+        try:
+            report, place = self._rehearsed(to=to, data=data)
+        except (KeyboardInterrupt, errors.Interrupted):
+            raise errors.RehearsalStopped from None
+        self.console.rehearsed(report, self.server.kind, self.settings.name, self.where, place)
+        if not report.is_good:
+            raise errors.RehearsalFailed(findings.verdict(report), report.failed)
+
+    def _rehearsed(self, *, to: str | None, data: bool) -> tuple[findings.Report, str]:
+        migrator, connected = self.migrator(), self.ready()
+        for left in scratch.leftovers(connected):
+            self.console.left_behind(left)
+        roles: set[str] = set()
+        with contextlib.ExitStack() as copy:
+            copy.callback(self._drop_roles, connected, roles)
+            with connected.run_lock(self._waiting):
+                state = migrator.compare(connected.history())
+                if not state.history.rows:
+                    plan.refuse_unrecorded(connected.tables())
+                steps = plan.steps(state.entries, to=to, folder=self.migrations, recorded=connected.kept_sql)
+                if not steps:
+                    return replace(findings.NOTHING, data=data), ""
+                lint.refuse_what_cannot_work(steps, self.migrations)
+                made, place = self._workshop(copy, connected, steps, data=data)
+                what = "" if data else "the schema of "
+                self.console.step(f"Copying {what}{self.settings.name} into a throw-away database on {place}")
+                here, there = (self.server, connected), (made.programs, made.database)
+                clone.copy(here, there, data=data, progress=self.console.bytes_so_far)
+            trial = rehearse.Rehearsal(
+                made=made,
+                files=migrator.files,
+                steps=steps,
+                estimates=rehearse.estimates(connected),
+                data=data,
+                tell=self.console.event,
+                roles=None if place == PRIVATE else roles,
+            )
+            return trial.run(), place
+
+    def _drop_roles(self, connected: Database, roles: set[str]) -> None:
+        """Take back what a rehearsal made outside of its copy."""
+        for role in scratch.drop_roles(connected, roles) if roles else ():
+            self.console.say(f"The role {role} was made by this and stays: somebody else uses it by now.", "yellow")
+
+    def _workshop(
+        self,
+        copy: contextlib.ExitStack,
+        connected: Database,
+        steps: Sequence[migration.Migration],
+        *,
+        data: bool,
+    ) -> tuple[scratch.Scratch, str]:
+        """Make the database for a copy, and say where: never with the rows on a server that somebody else runs."""
+        is_external = self.server.kind == "external"
+        if not (is_external and data) and not scratch.beyond_database(steps):
+            try:
+                made = copy.enter_context(scratch.database(connected, self.server, tool="migrate-rehearse"))
+            except errors.NoScratch:
+                if not is_external:
+                    raise
+            else:
+                return made, "the same server"
+        other, programs = copy.enter_context(self._elsewhere(connected, ()))
+        return copy.enter_context(scratch.database(other, programs, tool="migrate-rehearse")), PRIVATE
+
+    @contextlib.contextmanager
+    def _elsewhere(
+        self, connected: Database, files: Sequence[migration.Migration]
+    ) -> Iterator[tuple[Database, Server]]:
+        """Start a private server for a moment, with the roles that files expect; a connection to it."""
+        self.console.step("Starting a private PostgreSQL for a moment")
+        with choice.throwaway(self.settings) as (server, settings):
+            address = server.start(self.console.step)
+            with contextlib.closing(database.wait_until_ready(server, settings, address, self.console.step)) as other:
+                scratch.copy_roles(connected, other, files)
+                yield other, server
+
     def settle(self, version: str, *, applied: bool, pending: bool) -> plan.Entry:
         """Record a version as applied as its file stands, or forget it; the entry as it was before."""
         if applied == pending:
             raise errors.SayWhich(version)
         migrator, connected = self.migrator(), self.running()
+        database.refuse_unfit(connected.facts(), self.settings)
         with connected.run_lock(self._waiting):
             entry = plan.find(migrator.compare(connected.history()).entries, version)
             if applied:
@@ -361,6 +463,7 @@ class Session:
     def adopt(self, to: str | None, *, anyway: bool) -> list[migration.Migration]:
         """Record what is pending as applied without running it, when the database is what the files would make."""
         migrator, connected = self.migrator(), self.running()
+        database.refuse_unfit(connected.facts(), self.settings)
         with connected.run_lock(self._waiting):
             state = migrator.compare(connected.history())
             files = plan.steps(state.entries, to=to, out_of_order=False, folder=self.migrations)
@@ -469,3 +572,30 @@ class Session:
     def _port(self) -> int:
         address: Address | None = self.server.address()
         return address.port if address else self.settings.port
+
+
+def diagnose(console: Console, root: Path, read: Callable[[], Settings]) -> int:
+    """Check everything that a run needs, and show it; works also where no Session can be made.
+
+    Args:
+        console: where words go.
+        root: the project's top folder.
+        read: reads the settings.
+
+    Returns:
+        The exit code: the first fault's, 0 without one.
+
+    """
+
+    def choose(settings: Settings) -> Server:
+        console.secret = settings.password
+        return choice.choose(settings, lambda _line: None, console.pulling)
+
+    with contextlib.closing(Doctor(root, read, choose)) as doctor:
+        checks = []
+        for found in doctor.checks():
+            checks.append(found)
+            console.check(found)
+    code = next((each.exit_code for each in checks if each.verdict is check.Verdict.FAULT), 0)
+    console.diagnosis(doctor.kind, checks, code)
+    return code

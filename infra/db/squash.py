@@ -88,6 +88,7 @@ def compose(files: Sequence[Migration], dump: str, roles_sql: str, major: int) -
 
 def _replaces(files: Sequence[Migration]) -> Iterator[str]:
     """Yield what it was squashed from; an earlier squash comes after what that replaced."""
+    yield from dict.fromkeys(f"-- migrate: run-time {each}" for file in files for each in file.directives.run_time)
     for file in files:
         for older in file.directives.replaces:
             yield f"-- migrate: replaces {older.label} {older.checksum}"

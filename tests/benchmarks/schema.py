@@ -7,12 +7,18 @@ its person and noise. Directions use some dimensions more than others, as those 
 person have a cosine of about 0.63 (0.53 to 0.74), of two people 0 with a standard deviation of 0.085.
 
 The old schema is that of the scripts this project replaces: random UUIDs, vectors as FLOAT[], no tenant on faces and
-vectors, an index on almost every column, no foreign keys, no row security. Both are filled from the same rows, by the
-same statements of 1,000 rows, the new one under row security. Searches and queries are timed at the client, one by one.
+vectors, an index on almost every column, no foreign keys, no row security. What is compared is done in turn, a step on
+this side, a step on that, and of many steps the median counts: what else the machine does falls on both. The new schema
+is used as an application must, as mordeaux_app with a tenant set; so a statement inserts rows of one tenant. Values are
+made ahead on both sides, ids as well: a random number takes 0.5 to 5 us, by how PostgreSQL was built, the same on both.
+
+What row security costs is the difference to a role that may read the same and is not bound by it, with the tenant named
+in the query; of statements that are prepared (as psycopg does by itself), and of statements planned each time.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -27,19 +33,23 @@ from tests import postgres
 from tests.integration.schema_fixtures import Schema, apply, empty, ups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import psycopg
 
 FACES = 100_000
 EVENTS = 5
 TENANTS = 200
-BATCH = 1000
-LARGE = "00000000-0000-7000-8000-000000000000"
-SMALL = "00000000-0000-7000-8000-000000000007"
+TENANT = "00000000-0000-7000-8000-{:012}"
+LARGE, SMALL = TENANT.format(0), TENANT.format(7)
 NOISE = 0.0339  # standard deviation; 1 / (1 + 512 * NOISE^2) is the cosine of two faces of one person
 SEARCHES = 100
-REPEATS = 300
+REPEATS = 150
+SETTINGS = {
+    "fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "4GB",
+    "maintenance_work_mem": "1GB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "jit": "off",
+    "autovacuum": "off", "effective_cache_size": "8GB",
+}  # fmt: skip
 
 OLD_COLUMNS = {
     "content": "tenant_id uuid NOT NULL, source_id uuid NOT NULL, external_id varchar(255), title varchar(500), "
@@ -89,30 +99,37 @@ CREATE FUNCTION stage.centre(i int) RETURNS vector LANGUAGE sql STABLE AS
     $$ SELECT centre FROM stage.identity WHERE n = (hashint4(i) & 2147483647) % ({rows} / 7) $$;
 CREATE UNLOGGED TABLE stage.face AS
     SELECT i, app.uuid_v7() AS id, gen_random_uuid() AS old_id,
-    (left('{large}', 24) || lpad((CASE WHEN i % 2 = 0 THEN 0 ELSE 1 + i / 2 % {tenants} END)::text, 12, '0'))::uuid
-        AS tenant_id,
+    (left('{large}', 24) || lpad((CASE WHEN i / {block} % 2 = 0 THEN 0 ELSE 1 + i / {block} / 2 % {tenants} END)::text,
+        12, '0'))::uuid AS tenant_id,
     hashint8extended(i, 7) AS phash, random()::real AS score, v::halfvec(512) AS half, v::real[]::float8[] AS floats
     FROM (SELECT i, l2_normalize(stage.centre(i) + stage.noise(i, {noise} * (0.7 + 0.6 * random()))) AS v
           FROM generate_series(0, {rows} - 1) i OFFSET 0) made;
 ALTER TABLE stage.face ADD PRIMARY KEY (i);
+CREATE INDEX ON stage.face (tenant_id);
 CREATE UNLOGGED TABLE stage.query AS
-    SELECT tenant_id, i, l2_normalize(stage.centre(i) + stage.noise(i, {noise} * (0.7 + 0.6 * random()))) AS v FROM (
+    SELECT tenant_id, l2_normalize(stage.centre(i) + stage.noise(i, {noise} * (0.7 + 0.6 * random()))) AS v FROM (
         SELECT i, tenant_id, row_number() OVER (PARTITION BY tenant_id ORDER BY hashint4(i + 1)) AS place
         FROM stage.face WHERE tenant_id IN ('{large}', '{small}')) picked
     WHERE place <= {searches};
 ANALYZE stage.face;
+GRANT USAGE ON SCHEMA stage TO PUBLIC;
+CREATE ROLE unbound BYPASSRLS;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO unbound;
+GRANT INSERT (id) ON event_audit TO mordeaux_app;
 INSERT INTO tenants (id, name, slug) SELECT DISTINCT tenant_id, 'n', 't-' || right(tenant_id::text, 12) FROM stage.face;
 INSERT INTO sources (id, tenant_id, name, type) SELECT id, id, 'crawler', 'crawler' FROM tenants;
 """
 
+EVENT_COLUMNS = (
+    "id, tenant_id, event_type, event_category, event_data, user_id, session_id, ip_address, user_agent, request_id, "
+    "source_service"
+)
 EVENT = (
-    "tenant_id, event_type, event_category, event_data, user_id, session_id, ip_address, user_agent, request_id, "
-     "source_service",
-     "s.tenant_id, CASE WHEN s.i % 20 = 0 THEN 'policies.update' ELSE 'face_detected' END, "
-     "CASE WHEN s.i % 20 = 0 THEN 'data' ELSE 'processing' END, jsonb_build_object('content_id', s.id, 'faces', 1), "
-     "'user-' || s.phash % 5000, 'session-' || s.phash % 50000, '10.0.0.0'::inet + (s.phash & 65535), 'worker/1.0', "
-     "CASE WHEN s.i % 3 = 0 THEN 'request-' || s.phash % 500000 END, 'face-worker'",
-)  # fmt: skip
+    ", s.tenant_id, CASE WHEN s.i % 20 = 0 THEN 'policies.update' ELSE 'face_detected' END, "
+    "CASE WHEN s.i % 20 = 0 THEN 'data' ELSE 'processing' END, jsonb_build_object('content_id', s.id, 'faces', 1), "
+    "'user-' || s.phash % 5000, 'session-' || s.phash % 50000, '10.0.0.0'::inet + (s.phash & 65535), 'worker/1.0', "
+    "CASE WHEN s.phash % 3 = 0 THEN 'request-' || s.phash % 500000 END, 'face-worker'"
+)
 
 # What is inserted from the row `s` of the stage: (columns, values) of the old schema and of the new one.
 ROWS = {
@@ -135,20 +152,23 @@ ROWS = {
          "'aligned/' || s.i, 'thumb/' || s.i"),
     ),
     "embeddings": (
-        ("face_id, model_name, model_version, vector, vector_norm",
-         "s.old_id, 'buffalo_l', '1', s.floats, s.score + 1"),
-        ("tenant_id, face_id, model_name, model_version, embedding, vector_norm",
-         "s.tenant_id, s.id, 'buffalo_l', '1', s.half, s.score + 1"),
+        ("id, face_id, model_name, model_version, vector, vector_norm",
+         "gen_random_uuid(), s.old_id, 'buffalo_l', '1', s.floats, s.score + 1"),
+        ("id, tenant_id, face_id, model_name, model_version, embedding, vector_norm",
+         "app.uuid_v7(), s.tenant_id, s.id, 'buffalo_l', '1', s.half, s.score + 1"),
     ),
     "alerts": (
-        ("tenant_id, alert_type, severity, title, status, priority, resolved_at, source_id",
-         "s.tenant_id, 'match', 'high', 'seen', CASE WHEN s.i % 20 < 2 THEN 'open' ELSE 'resolved' END, s.i % 7, "
+        ("id, tenant_id, alert_type, severity, title, status, priority, resolved_at, source_id",
+         "gen_random_uuid(), s.tenant_id, 'match', 'high', 'seen', "
+         "CASE WHEN s.i % 20 < 2 THEN 'open' ELSE 'resolved' END, s.i % 7, "
          "CASE WHEN s.i % 20 < 2 THEN NULL ELSE now() END, s.old_id::text"),
-        ("tenant_id, alert_type, severity, title, status, priority, resolved_at, subject_type, subject_id",
-         "s.tenant_id, 'match', 'high', 'seen', CASE WHEN s.i % 20 < 2 THEN 'open' ELSE 'resolved' END, s.i % 7, "
+        ("id, tenant_id, alert_type, severity, title, status, priority, resolved_at, subject_type, subject_id",
+         "app.uuid_v7(), s.tenant_id, 'match', 'high', 'seen', "
+         "CASE WHEN s.i % 20 < 2 THEN 'open' ELSE 'resolved' END, s.i % 7, "
          "CASE WHEN s.i % 20 < 2 THEN NULL ELSE now() END, 'face', s.id"),
     ),
-    "event_audit": (EVENT, EVENT),  # last: the new schema also makes events of what is above
+    # Last: the new schema also makes events of what is above.
+    "event_audit": ((EVENT_COLUMNS, "gen_random_uuid()" + EVENT), (EVENT_COLUMNS, "app.uuid_v7()" + EVENT)),
 }  # fmt: skip
 
 # Listed queries: what for, as it is asked of the old schema, and of the new one. Row security narrows the new one
@@ -199,9 +219,64 @@ QUERIES = {
 }
 
 
+OLD_NEAREST = """SELECT f.id FROM old.embeddings e JOIN old.faces f ON f.id = e.face_id
+    JOIN old.content c ON c.id = f.content_id
+    WHERE c.tenant_id = '{t}' AND e.model_name = 'buffalo_l' AND e.model_version = '1' ORDER BY {distance} LIMIT 10"""
+PLAIN = OLD_NEAREST.replace(
+    "{distance}",
+    "(SELECT -sum(a * b) / sqrt(sum(a * a) * sum(b * b)) FROM unnest(e.vector, '{floats}'::float8[]) u (a, b))",
+)
+CAST = OLD_NEAREST.replace("{distance}", "e.vector::vector(512) <=> '{v}'")
+NEW_NEAREST = "SELECT face_id FROM app.match_faces('{v}', 10, -1, exact => {exact})"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A way to find the ten faces most alike.
+
+    Attributes:
+        tenant: in which tenant.
+        query: what is asked, with the query vector to be filled in.
+        limit: how often; fewer where one takes long.
+
+    """
+
+    tenant: str
+    query: str
+    limit: int = SEARCHES
+
+    @property
+    def new(self) -> bool:
+        """Whether the new schema is asked, and answers with its own ids."""
+        return "match_faces" in self.query
+
+
+@dataclass(slots=True)
+class Found:
+    """What came of the searches of one kind: milliseconds and recalls."""
+
+    times: list[float]
+    recalls: list[float]
+
+    @property
+    def p50(self) -> float:
+        """The median of the times."""
+        return statistics.median(self.times)
+
+    @property
+    def percentiles(self) -> str:
+        """The median of the times and the 99th percentile; of fewer than a hundred times, the longest."""
+        return f"{self.p50:.2f} / {sorted(self.times)[math.ceil(0.99 * len(self.times)) - 1]:.2f}"
+
+    @property
+    def recall(self) -> str:
+        """The mean of the recalls."""
+        return f"{statistics.mean(self.recalls):.3f}"
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A connection to the filled database, as a superuser; some things are done as the application's roles."""
+    """A connection to the filled database, as a superuser; some things are done in other roles."""
 
     connection: psycopg.Connection[tuple[Any, ...]]
 
@@ -211,14 +286,15 @@ class Bench:
         return cursor.fetchall() if cursor.description else []
 
     def become(self, role: str = "", tenant: str = "") -> None:
-        """Take on a role of the application and set its tenant; without arguments, be the superuser again."""
-        self.rows(f"SET ROLE {role or 'none'}; SET app.tenant_id = '{tenant}'")
+        """Take on a role and set its tenant; without arguments, be the superuser again."""
+        self.rows(f"SET ROLE {role or 'none'}")
+        self.rows(f"SET app.tenant_id = '{tenant}'")
 
-    def timed(self, query: str) -> float:
-        """Return how many milliseconds a query takes, its rows fetched."""
+    def timed(self, query: str) -> tuple[float, list[tuple[Any, ...]]]:
+        """Return how many milliseconds a query takes, and its rows."""
         start = time.perf_counter()
-        self.rows(query)
-        return 1000 * (time.perf_counter() - start)
+        rows = self.rows(query)
+        return 1000 * (time.perf_counter() - start), rows
 
     def size(self, table: str) -> tuple[float, float]:
         """Return the megabytes of a table and of its indexes, partitions included."""
@@ -233,15 +309,17 @@ def old_schema() -> Iterator[str]:
     """Yield the statements of the old schema, in a schema of its own."""
     yield "CREATE SCHEMA old"
     for table, columns in OLD_COLUMNS.items():
-        times = "created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now()"
+        times = "created_at timestamptz DEFAULT now()"
+        if table != "event_audit":
+            times += ", updated_at timestamptz DEFAULT now()"
         yield f"CREATE TABLE old.{table} (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), {columns}, {times})"
         for index in OLD_INDEXES[table].split(";"):
             yield f"CREATE INDEX ON old.{table} ({index})"
 
 
-def say(text: str = "") -> None:
+def line(what: str, *cells: str) -> None:
     """Print a line of the table, at once."""
-    print(text, flush=True)
+    print(f"| {what} | {' | '.join([*cells, '', '', '', '', ''][:5])} |", flush=True)
 
 
 def note(text: str) -> None:
@@ -249,156 +327,176 @@ def note(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def fill(bench: Bench, table: str, *, faces: int) -> tuple[float, float]:
-    """Insert the rows into both schemas in turn, so that what else the machine does falls on both.
+def times(old: float, new: float) -> str:
+    """Show how many times as good the new one is, of two figures of which more is better."""
+    return f"{new / old:,.{0 if new / old >= 100 else 1 if new / old >= 10 else 2}f}"
 
-    Returns:
-        Rows per second of the old and of the new schema. Making the values is not counted.
 
-    """
-    copies = EVENTS if table == "event_audit" else 1
-    source = f"""SELECT i + n * {faces} AS i, phash + n * 7919 AS phash, id, old_id, tenant_id, score, half, floats
-        FROM stage.face, generate_series(0, {copies - 1}) n"""
+def make_ready(bench: Bench, table: str, block: int, copies: int) -> None:
+    """Make the values to be inserted into both schemas, each row under a number `i`; copies of a block follow it."""
+    source = f"""SELECT (i / {block} * {copies} + n) * {block} + i % {block} AS i, phash + n * 7919 AS phash,
+        id, old_id, tenant_id, score, half, floats FROM stage.face, generate_series(0, {copies - 1}) n"""
     for new, (columns, values) in enumerate(ROWS[table]):
         ready = f"stage.ready{new}"
         bench.rows(f"CREATE UNLOGGED TABLE {ready} (i, {columns}) AS SELECT s.i, {values} FROM ({source}) s ORDER BY i")
-        bench.rows(f"ALTER TABLE {ready} ADD PRIMARY KEY (i); GRANT SELECT ON {ready} TO PUBLIC")
+        bench.rows(f"ALTER TABLE {ready} ADD PRIMARY KEY (i)")
+        bench.rows(f"GRANT SELECT ON {ready} TO PUBLIC")
     bench.rows("CHECKPOINT")
-    spent = [0.0, 0.0]
-    for first in range(0, faces * copies, BATCH):
+
+
+def tenant_of(block: int) -> str:
+    """Return whose the rows of a block are: every other one is the large tenant's."""
+    return LARGE if block % 2 == 0 else TENANT.format(1 + block // 2 % TENANTS)
+
+
+def fill(bench: Bench, table: str, faces: int) -> tuple[float, float]:
+    """Insert the rows into both schemas in turn; return the rows per second of the old and of the new one."""
+    block, copies = faces // TENANTS, EVENTS if table == "event_audit" else 1
+    make_ready(bench, table, block, copies)
+    rows = block * copies
+    spent: list[list[float]] = [[], []]
+    for number in range(2 * TENANTS):
         for new, (columns, _) in enumerate(ROWS[table]):
-            bench.become("mordeaux_admin" if new else "")
-            spent[new] += bench.timed(
+            if new:
+                bench.become("mordeaux_app", tenant_of(number))
+            took, _ = bench.timed(
                 f"INSERT INTO {'' if new else 'old.'}{table} ({columns}) SELECT {columns} FROM stage.ready{new}"
-                f" WHERE i >= {first} AND i < {first + BATCH} ORDER BY i"
+                f" WHERE i >= {number * rows} AND i < {(number + 1) * rows} ORDER BY i"
             )
-    bench.become()
-    bench.rows(f"DROP TABLE stage.ready0, stage.ready1; ANALYZE old.{table}, {table}")
-    return 1000 * faces * copies / spent[0], 1000 * faces * copies / spent[1]
+            spent[new].append(took)
+            bench.become()
+    for statement in ("DROP TABLE stage.ready0, stage.ready1", f"ANALYZE old.{table}", f"ANALYZE {table}"):
+        bench.rows(statement)
+    old, new_ = (1000 * rows / statistics.median(each) for each in spent)
+    return old, new_
 
 
-def percentiles(times: list[float]) -> str:
-    """Show the median and the 99th percentile."""
-    return f"{statistics.median(times):.2f} / {sorted(times)[int(0.99 * len(times))]:.2f}"
-
-
-def inserts(bench: Bench, rows: int) -> None:
+def inserts(bench: Bench, faces: int) -> None:
     """Fill both schemas and show rates and sizes."""
-    say(f"| insert, {BATCH:,} rows a statement | old rows/s | new rows/s | ratio | old MB (table + indexes) | new MB |")
-    say("|---|---:|---:|---:|---:|---:|")
     for table in ROWS:
         names = (f"old.{table}", table)
         before = [bench.size(name) for name in names]
-        old, new = fill(bench, table, faces=rows)
-        sizes = [
-            " + ".join(f"{mb - was:.0f}" for mb, was in zip(bench.size(name), size, strict=True))
+        old, new = fill(bench, table, faces)
+        line(f"{table}: rows inserted a second", f"{old:,.0f}", f"{new:,.0f}", times(old, new))
+        grown = [
+            [mb - was for mb, was in zip(bench.size(name), size, strict=True)]
             for name, size in zip(names, before, strict=True)
         ]
-        say(f"| {table} | {old:,.0f} | {new:,.0f} | {new / old:.2f} | {' | '.join(sizes)} |")
+        shown = [f"{heap:.0f} + {indexes:.0f}" for heap, indexes in grown]
+        line(f"{table}: MB of the table + its indexes", *shown, times(sum(grown[1]), sum(grown[0])))
         note(f"{table} filled")
 
 
-OLD_NEAREST = """SELECT f.id FROM old.embeddings e JOIN old.faces f ON f.id = e.face_id
-    JOIN old.content c ON c.id = f.content_id
-    WHERE c.tenant_id = '{t}' AND e.model_name = 'buffalo_l' AND e.model_version = '1' ORDER BY {distance} LIMIT 10"""
-CAST = "e.vector::vector(512) <=> '{v}'"
-PLAIN = """(SELECT -sum(a * b) / sqrt(sum(a * a) * sum(b * b)) FROM unnest(e.vector, '{floats}'::float8[]) u (a, b))"""
-NEW_NEAREST = "SELECT face_id FROM app.match_faces('{v}', 10, -1{more})"
+def truth(bench: Bench, tenant: str) -> list[tuple[str, str, dict[bool, set[str]]]]:
+    """Return query vectors (as a vector and as floats) with the ids, old and new, of the ten faces most alike."""
+    query = f"""SELECT v::text, v::real[]::text, array_agg(old_id::text), array_agg(id::text)
+        FROM (SELECT * FROM stage.query WHERE tenant_id = '{tenant}' LIMIT {SEARCHES}) q, LATERAL (
+            SELECT old_id, id FROM stage.face WHERE tenant_id = '{tenant}' ORDER BY half <#> v::halfvec(512) LIMIT 10
+        ) best GROUP BY v"""
+    return [(vector, floats, {False: set(old), True: set(new)}) for vector, floats, old, new in bench.rows(query)]
 
 
-def search(bench: Bench, name: str, tenant: str, query: str, *, limit: int = SEARCHES, new: bool = True) -> float:
-    """Time a search for each query vector and show it, with its recall against an exact search; return the median."""
-    picked = bench.rows(f"SELECT v::text, v::real[]::text FROM stage.query WHERE tenant_id = '{tenant}' LIMIT {limit}")
-    times: list[float] = []
-    recalls: list[float] = []
-    for vector, floats in picked:
-        if new:
-            bench.become("mordeaux_app", tenant)
-        asked = query.replace("{v}", vector).replace("{floats}", floats).replace("{t}", tenant)
-        if not times:
-            bench.rows(asked)  # warms up
-        start = time.perf_counter()
-        found = {str(row[0]) for row in bench.rows(asked)}
-        times.append(1000 * (time.perf_counter() - start))
-        bench.become()
-        exact = bench.rows(
-            f"SELECT {'id' if new else 'old_id'} FROM stage.face WHERE tenant_id = '{tenant}'"
-            f" ORDER BY half <#> '{vector}'::vector::halfvec(512) LIMIT 10"
-        )
-        best = {str(row[0]) for row in exact}
-        recalls.append(len(found & best) / len(best))
-    say(f"| {name} | {percentiles(times)} | {statistics.mean(recalls):.3f} |")
-    note(name)
-    return statistics.median(times)
+def search(bench: Bench, searches: dict[str, Search]) -> dict[str, Found]:
+    """Search in every way in turn, vector by vector; the first vector warms up and is not counted."""
+    known = {tenant: truth(bench, tenant) for tenant in (LARGE, SMALL)}
+    note("exact answers known")
+    found = {name: Found([], []) for name in searches}
+    for turn in range(-1, SEARCHES):
+        for name, each in searches.items():
+            if turn >= each.limit:
+                continue
+            vector, floats, best = known[each.tenant][max(turn, 0) % len(known[each.tenant])]
+            bench.become("mordeaux_app" if each.new else "", each.tenant)
+            took, rows = bench.timed(each.query.format(v=vector, floats=floats, t=each.tenant))
+            bench.become()
+            if turn >= 0:
+                found[name].times.append(took)
+                found[name].recalls.append(len({str(row[0]) for row in rows} & best[each.new]) / 10)
+    return found
 
 
 def searches(bench: Bench, faces: int) -> None:
     """Show searches in the large tenant and in a small one."""
-    small = f"tenant of {faces // TENANTS:,}"
-    large = f"tenant of {faces:,}"
-    old = {"plain": OLD_NEAREST.replace("{distance}", PLAIN), "cast": OLD_NEAREST.replace("{distance}", CAST)}
-    new, exact = (NEW_NEAREST.replace("{more}", more) for more in ("", ", exact => true"))
-    say("| ten most alike | p50 / p99 ms | recall@10 |")
-    say("|---|---:|---:|")
-    plain = search(bench, f"old, {large}, FLOAT[] in SQL (3 searches)", LARGE, old["plain"], limit=3, new=False)
-    cast = search(bench, f"old, {large}, FLOAT[] cast to vector", LARGE, old["cast"], limit=20, new=False)
-    search(bench, f"old, {small}, FLOAT[] cast to vector", SMALL, old["cast"], limit=20, new=False)
-    search(bench, f"new, {small}", SMALL, new)
-    search(bench, f"new, {large}, exact", LARGE, exact)
     start = time.perf_counter()
     ((statement,),) = bench.rows(f"SELECT app.ann_index_ddl('{LARGE}', 'buffalo_l', '1')")
     bench.rows(statement)
-    note(f"index built in {time.perf_counter() - start:.0f} s")
-    built = time.perf_counter() - start
-    quick = search(bench, f"new, {large}, its own index (built in {built:.0f} s)", LARGE, new)
-    search(bench, f"new, {small}, beside that index", SMALL, new)
-    say()
-    say(f"In the {large}: {plain / quick:,.0f} times as fast as SQL over FLOAT[], {cast / quick:,.0f} times as a cast.")
+    built = f"{time.perf_counter() - start:.0f} s"
+    note(f"index built in {built}")
+    approximate, exact = NEW_NEAREST.replace("{exact}", "false"), NEW_NEAREST.replace("{exact}", "true")
+    found = search(
+        bench,
+        {
+            "plain": Search(LARGE, PLAIN, 3), "cast": Search(LARGE, CAST, 20), "old small": Search(SMALL, CAST, 50),
+            "index": Search(LARGE, approximate), "exact": Search(LARGE, exact), "small": Search(SMALL, approximate),
+        },
+    )  # fmt: skip
+
+    def compared(what: str, old: str, new: str) -> None:
+        line(what, found[old].percentiles, found[new].percentiles, times(found[new].p50, found[old].p50))
+
+    large, small = f"ten most alike of {faces:,}", f"ten most alike of {faces // TENANTS:,}"
+    compared(f"{large}, p50 / p99 ms: FLOAT[] in SQL (3 searches); the tenant's own index", "plain", "index")
+    compared(f"{large}: FLOAT[] cast to vector (20 searches); the tenant's own index", "cast", "index")
+    line(f"{large}: recall@10 of these (the index was built in {built})", found["cast"].recall, found["index"].recall)
+    compared(f"{large}: FLOAT[] cast to vector; exact, without the index", "cast", "exact")
+    compared(f"{small}, p50 / p99 ms: FLOAT[] cast to vector; exact", "old small", "small")
+    line(f"{small}: recall@10", found["old small"].recall, found["small"].recall)
 
 
-def interleaved(bench: Bench, variants: dict[str, Callable[[], str]]) -> dict[str, float]:
-    """Time variants in turn, so that what else the machine does falls on all of them; return medians in ms."""
-    times: dict[str, list[float]] = {name: [] for name in variants}
+def asked(bench: Bench, variants: dict[str, tuple[str, str]]) -> dict[str, list[float]]:
+    """Time queries in turn, each as a role; right before, it is asked once untimed, to be warm."""
+    took: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(REPEATS):
-        for name, asked in variants.items():
-            query = asked()
-            bench.rows("SELECT 1")
-            times[name].append(bench.timed(query))
-            bench.become()
-    return {name: statistics.median(each) for name, each in times.items()}
+        for name, (role, query) in variants.items():
+            bench.become(role, LARGE)
+            bench.rows(query)
+            took[name].append(bench.timed(query)[0])
+    bench.become()
+    return took
+
+
+def cost(took: dict[str, list[float]]) -> float:
+    """Return the median of what row security added, in ms."""
+    return statistics.median(bound - free for bound, free in zip(took["bound"], took["unbound"], strict=True))
+
+
+def percent(part: float, whole: float) -> str:
+    """Show a part of a whole, with its sign."""
+    return f"{100 * part / whole:+.0f} %"
 
 
 def queries(bench: Bench) -> None:
     """Show the listed queries, and what row security costs on them."""
     (row,) = bench.rows(
         "SELECT i, old_id, id, phash, phash % 500000 FROM stage.face"
-        f" WHERE tenant_id = '{LARGE}' AND i % 3 = 0 ORDER BY i OFFSET 100 LIMIT 1"
+        f" WHERE tenant_id = '{LARGE}' AND phash % 3 = 0 ORDER BY i OFFSET 100 LIMIT 1"
     )
     known = {"t": LARGE, **dict(zip(("i", "old_id", "id", "phash", "request"), row, strict=True))}
-    say("| listed query, large tenant, p50 ms | old | new | new without row security | row security |")
-    say("|---|---:|---:|---:|---:|")
-    spent = {"with": 0.0, "without": 0.0}
+    totals = [[0.0, 0.0], [0.0, 0.0]]  # prepared, planned each time: what row security adds, and to what
     for name, (old, new) in QUERIES.items():
-        asked_old, asked_new = old.format(**known), new.format(**known)
-        explicit = asked_new.replace("[]", f"AND tenant_id = '{LARGE}'")
-
-        def secured(query: str = asked_new.replace("[]", "")) -> str:
-            bench.become("mordeaux_app", LARGE)
-            return query
-
-        medians = interleaved(
-            bench,
-            {"old": lambda q=asked_old: q, "with": secured, "without": lambda q=explicit: q},  # type: ignore[misc]
-        )
-        spent = {key: total + medians[key] for key, total in spent.items()}
-        cost = 100 * (medians["with"] / medians["without"] - 1)
-        say(f"| {name} | {medians['old']:.2f} | {medians['with']:.2f} | {medians['without']:.2f} | {cost:+.0f} % |")
-    say(f"| all of them | | {spent['with']:.2f} | {spent['without']:.2f} | "
-        f"{100 * (spent['with'] / spent['without'] - 1):+.0f} % |")  # fmt: skip
+        variants = {
+            "old": ("", old.format(**known)),
+            "bound": ("mordeaux_app", new.format(**known).replace("[]", "")),
+            "unbound": ("unbound", new.format(**known).replace("[]", f"AND tenant_id = '{LARGE}'")),
+        }
+        costs = []
+        for planned, threshold in enumerate((3, None)):
+            bench.connection.prepare_threshold = threshold
+            took = asked(bench, variants)
+            middle = {variant: statistics.median(each) for variant, each in took.items()}
+            costs.append(percent(cost(took), middle["unbound"]))
+            totals[planned][0] += cost(took)
+            totals[planned][1] += middle["unbound"]
+            if not planned:
+                old_ms, new_ms = middle["old"], middle["bound"]
+                del variants["old"]
+        line(f"{name}, p50 ms", f"{old_ms:.2f}", f"{new_ms:.2f}", times(new_ms, old_ms), *costs)
+        note(name)
+    line("all these queries together", "", "", "", *(percent(*total) for total in totals))
 
 
 def machine(bench: Bench) -> str:
-    """Describe where this ran."""
+    """Describe where this runs."""
     named = re.search(r"model name\s*: (.+)", _read("/proc/cpuinfo"))
     cpu = named[1] if named else platform.processor() or platform.machine()
     ((version, vector),) = bench.rows(
@@ -411,33 +509,38 @@ def _read(path: str) -> str:
     return Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
 
 
+def load() -> str:
+    """Tell what else the machine does: how many were at work in the last quarter of an hour, this included."""
+    return f"{os.getloadavg()[2]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+
+
+def measure(bench: Bench, faces: int) -> None:
+    """Measure all of it, as one table."""
+    start = time.perf_counter()
+    numbers = {"rows": 2 * faces, "tenants": TENANTS, "noise": NOISE, "searches": SEARCHES}
+    made = STAGE.format(**numbers, block=faces // TENANTS, large=LARGE, small=SMALL)
+    for statement in ["SELECT setseed(0.5)", *old_schema(), made]:
+        bench.rows(statement)
+    note("rows are made")
+    title = f"{faces:,} faces of one tenant, {faces:,} of {TENANTS} small ones, {faces // TENANTS} a statement"
+    line(title, "old", "new", "times as good", "row security, prepared", "planned each time")
+    line("---", *["---:"] * 5)
+    inserts(bench, faces)
+    bench.rows("VACUUM ANALYZE")
+    searches(bench, faces)
+    queries(bench)
+    print(f"\n{machine(bench)}; {(time.perf_counter() - start) / 60:.0f} minutes, load {load()}.", flush=True)
+
+
 def main() -> None:
     """Run it all; what it prints on standard output is Markdown."""
-    faces = int(sys.argv[1]) if sys.argv[1:] else FACES
-    server_settings = {
-        "fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "4GB",
-        "maintenance_work_mem": "1GB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "jit": "off",
-        "autovacuum": "off", "effective_cache_size": "8GB",
-    }  # fmt: skip
-    with postgres.running(18, **server_settings) as server:
+    faces = int(sys.argv[1]) // TENANTS * TENANTS if sys.argv[1:] else FACES
+    with postgres.running(18, **SETTINGS) as server:
         schema: Schema = empty(server, suffix="", owned=False)
         for path in ups():
             apply(schema, path)
         with schema.connect(autocommit=True) as connection:
-            bench = Bench(connection)
-            connection.execute("SELECT setseed(0.5)")
-            numbers = {"rows": 2 * faces, "tenants": TENANTS, "noise": NOISE, "searches": SEARCHES}
-            for statement in [*old_schema(), STAGE.format(**numbers, large=LARGE, small=SMALL)]:
-                connection.execute(statement)
-            connection.execute("GRANT USAGE ON SCHEMA stage TO PUBLIC")
-            note("rows are made")
-            say(f"{faces:,} faces of one tenant and as many of {TENANTS} small ones; {machine(bench)}.\n")
-            inserts(bench, 2 * faces)
-            connection.execute("VACUUM ANALYZE")
-            say()
-            searches(bench, faces)
-            say()
-            queries(bench)
+            measure(Bench(connection), faces)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.test_faults import finish, no_run_is_left, read_until, sleeping, until
+from tests.patience import finish, no_run_is_left, read_until, sleeping, until
 
 if TYPE_CHECKING:
     from tests.project import Project

@@ -138,6 +138,12 @@ RULES = {
         JOIN pg_attribute a ON a.attrelid = 'event_audit'::regclass AND a.attnum > 0
         WHERE has_column_privilege(r.rolname, a.attrelid, a.attnum, 'INSERT')
             = (a.attname IN ('id', 'created_at', 'updated_at', 'db_user'))""",
+    "what comes, changes and goes is audited; of faces and vectors, which come with their content, what goes": """
+        SELECT t.relname, e.name FROM t CROSS JOIN (VALUES ('insert', 4), ('delete', 8), ('update', 16)) e (name, bit)
+        WHERE t.relname <> 'event_audit' AND NOT (t.relname IN ('faces', 'embeddings') AND e.name <> 'delete')
+        AND NOT EXISTS (SELECT FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid
+                        WHERE g.tgrelid = t.oid AND f.proname IN ('audit_row', 'audit_statement')
+                        AND g.tgenabled = 'O' AND g.tgtype & e.bit <> 0)""",
     "views run with the rights of whoever asks": """
         SELECT relname FROM pg_class WHERE relkind = 'v' AND relnamespace = 'public'::regnamespace
         AND NOT coalesce('security_invoker=true' = ANY (reloptions), false)""",
@@ -222,6 +228,9 @@ FAULTS = [
     ("only the columns", "ALTER TABLE faces ADD forgotten text"),
     ("events may be added", "GRANT DELETE ON event_audit TO mordeaux_app"),
     ("events may be added", "GRANT INSERT (created_at) ON event_audit TO mordeaux_app"),
+    ("what comes, changes", "CREATE TABLE forgotten (id uuid)"),
+    ("what comes, changes", "DROP TRIGGER audit_edit ON content"),
+    ("what comes, changes", "ALTER TABLE faces DISABLE TRIGGER audit_delete"),
     ("views run", "CREATE VIEW everything AS SELECT * FROM faces"),
     ("functions with their", "ALTER FUNCTION app.current_tenant_id() SECURITY DEFINER"),
     ("trigger functions that", "ALTER FUNCTION app.audit_row() RESET search_path"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from tests.integration.schema_fixtures import (
     Who,
     a,
     admin,
-    b,
     fails,
     nobody_in_particular,
     owner,
@@ -49,24 +49,35 @@ def check_no_tenant(schema: Schema) -> None:
 
 
 def check_pool(schema: Schema) -> None:
+    """However a transaction ends, whoever gets the connection next sees nothing of its tenant."""
+    endings = ("COMMIT", "ROLLBACK", "SELECT 1 / 0", "SAVEPOINT s; RELEASE s; COMMIT")
     with schema.connect(a, autocommit=True) as pooled:
-        with pooled.transaction():
-            pooled.execute(f"SET LOCAL app.tenant_id = '{A}'")
+        for ending in endings:
+            pooled.execute(f"BEGIN; SET LOCAL app.tenant_id = '{A}'")
             assert pooled.execute("SELECT count(*) FROM content").fetchone() == (1,)
-        assert pooled.execute("SELECT count(*) FROM content").fetchone() == (0,)
+            with contextlib.suppress(psycopg.errors.DivisionByZero):
+                pooled.execute(ending)
+            pooled.rollback()
+            for table in schema.tables():
+                assert pooled.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), (ending, table)
 
 
 def check_writing(schema: Schema) -> None:
     for table in schema.tables():
-        foreign = f"{tenant_column(table)} = '{B}'"
-        column = "name" if table == "tenants" else "tenant_id"
-        assert schema.refusal(a, f"INSERT INTO {table} ({tenant_column(table)}) VALUES ('{B}')") == REFUSED, table
-        moved = schema.refusal(a, f"UPDATE {table} SET {column} = NULL WHERE {foreign}")
-        assert moved == ("" if table == "tenants" else REFUSED), table
+        tenant = tenant_column(table)
+        foreign = f"{tenant} = '{B}'"
+        assert schema.refusal(a, f"INSERT INTO {table} ({tenant}) VALUES ('{B}')") == REFUSED, table
+        assert schema.refusal(a, f"UPDATE {table} SET {tenant} = '{B}'") == REFUSED, table
+        for column in updatable(schema, table):
+            assert schema.do(a, f"UPDATE {table} SET {column} = {column} WHERE {foreign}") == 0, (table, column)
         if table not in {"tenants", "event_audit"}:
             assert schema.do(a, f"DELETE FROM {table} WHERE {foreign}") == 0, table
-    assert schema.do(a, f"UPDATE sources SET name = 'mine now' WHERE id = '{B}'") == 0
-    assert schema.one(b, "SELECT name FROM sources") == "crawler"
+
+
+def updatable(schema: Schema, table: str) -> list[str]:
+    query = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
+    may = " AND has_column_privilege('mordeaux_app', attrelid, attnum, 'UPDATE')"
+    return [name for (name,) in schema.rows(superuser, query + may, table)]
 
 
 CROSS_TENANT = {  # one for each composite foreign key
@@ -82,6 +93,7 @@ CROSS_TENANT = {  # one for each composite foreign key
 
 
 def check_attaching(schema: Schema) -> None:
+    """A reference to another tenant's row is refused in the same words as one to a row that is nowhere."""
     for name, statement in CROSS_TENANT.items():
         told = []
         for reference in (B, str(uuid.uuid4())):
@@ -95,6 +107,29 @@ def check_moving(schema: Schema) -> None:
     assert schema.refusal(a, "UPDATE faces SET content_id = %s", B) == NO_SUCH_ROW
     assert schema.refusal(superuser, f"UPDATE faces SET tenant_id = '{B}' WHERE tenant_id = '{A}'") == NO_SUCH_ROW
     assert schema.refusal(superuser, f"UPDATE faces SET content_id = '{B}' WHERE tenant_id = '{A}'") == NO_SUCH_ROW
+
+
+def check_moving_when_it_is_granted(schema: Schema) -> None:
+    """The wall does not rest on grants alone."""
+    for table in schema.tables():
+        schema.do(superuser, f"GRANT UPDATE ({tenant_column(table)}) ON {table} TO mordeaux_app")
+        assert schema.refusal(a, f"UPDATE {table} SET {tenant_column(table)} = '{B}'") == REFUSED, table
+
+
+def check_taking_what_another_has(schema: Schema) -> None:
+    """Whatever another tenant has (ids, names, numbers), a tenant may have as well, and so learns nothing."""
+    columns = """SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute WHERE attrelid = %s::regclass
+        AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attname <> 'tenant_id'"""
+    for table in sorted(set(schema.tables()) - {"tenants"}):
+        names = schema.one(superuser, columns, table)
+        theirs = schema.one(superuser, f"SELECT count(*) FROM {table} WHERE tenant_id = '{B}'")
+        with schema.transaction(superuser) as connection:
+            connection.execute("SET LOCAL session_replication_role = replica")  # no triggers, foreign keys included
+            connection.execute(f"DELETE FROM {table} WHERE tenant_id = '{A}'")
+            taken = connection.execute(
+                f"INSERT INTO {table} (tenant_id, {names}) SELECT '{A}', {names} FROM {table} WHERE tenant_id = '{B}'"
+            )
+        assert taken.rowcount == theirs > 0, table
 
 
 def check_leaky_function(schema: Schema) -> None:
@@ -117,7 +152,17 @@ def check_owner(schema: Schema) -> None:
 
 @pytest.mark.parametrize(
     "check",
-    [check_reading, check_no_tenant, check_pool, check_writing, check_attaching, check_moving, check_leaky_function],
+    [
+        check_reading,
+        check_no_tenant,
+        check_pool,
+        check_writing,
+        check_attaching,
+        check_moving,
+        check_moving_when_it_is_granted,
+        check_taking_what_another_has,
+        check_leaky_function,
+    ],
 )
 def test_the_wall_holds_for(check: Callable[[Schema], None], schema: Schema) -> None:
     check(schema)
@@ -134,6 +179,12 @@ def test_writing_without_a_tenant_is_refused(schema: Schema) -> None:
 
 def test_a_tenant_that_is_no_uuid_is_an_error_and_not_an_empty_answer(schema: Schema) -> None:
     assert schema.refusal(Who("app", "not-a-uuid"), "SELECT count(*) FROM content") == "22P02"
+
+
+def test_attaching_is_tried_by_every_foreign_key_between_tables_of_tenants(schema: Schema) -> None:
+    count = schema.one(superuser, """SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conparentid = 0
+        AND connamespace = 'public'::regnamespace AND confrelid <> 'tenants'::regclass""")  # fmt: skip
+    assert len(CROSS_TENANT) == count, "a new foreign key needs a case in CROSS_TENANT"
 
 
 def test_an_id_that_another_tenant_has_is_free_to_use(schema: Schema) -> None:
@@ -207,10 +258,13 @@ FAULTS: list[tuple[Callable[[Schema], None], str]] = [
     (check_pool, "CREATE OR REPLACE FUNCTION app.current_tenant_id() RETURNS uuid LANGUAGE sql STABLE "
      "RETURN current_setting('app.tenant_id', true)::uuid"),
     (check_writing, "ALTER POLICY tenant_isolation ON faces WITH CHECK (true)"),
-    (check_writing, "GRANT UPDATE (tenant_id) ON faces TO mordeaux_app"),
+    (check_writing, "GRANT UPDATE (tenant_id) ON faces TO mordeaux_app; "
+     "ALTER POLICY tenant_isolation ON faces WITH CHECK (tenant_id IS NOT NULL)"),
     (check_attaching, "ALTER TABLE faces DROP CONSTRAINT faces_content_fkey; CREATE UNIQUE INDEX one ON content (id); "
      "ALTER TABLE faces ADD FOREIGN KEY (content_id) REFERENCES content (id)"),
     (check_moving, "ALTER TABLE faces DROP CONSTRAINT faces_content_fkey"),
+    (check_moving_when_it_is_granted, "ALTER POLICY tenant_isolation ON faces WITH CHECK (true)"),
+    (check_taking_what_another_has, "CREATE UNIQUE INDEX ON clusters (id)"),
     (check_leaky_function, "DROP POLICY tenant_isolation ON content"),
     (check_owner, "ALTER TABLE faces NO FORCE ROW LEVEL SECURITY"),
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tests.integration.schema_fixtures import UNIT, A, B, Who, a, admin, b, nobody_in_particular, superuser
+from tests.integration.schema_fixtures import UNIT, A, B, Who, a, admin, b, fails, nobody_in_particular, superuser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +91,8 @@ QUERIES = [
     Query("content_pkey", "the next page", "SELECT id FROM content WHERE id < '{id}' ORDER BY id DESC LIMIT 50"),
     Query("content_pkey", "a time range", "SELECT * FROM content WHERE id >= app.uuid_v7_floor('{from}') "
           "AND id < app.uuid_v7_floor('{to}')"),
-    Query("content_source_idx", "the items of a source", "SELECT * FROM content WHERE source_id = '{source}'"),
+    Query("content_source_idx", "the items of a source, newest first", "SELECT * FROM content "
+          "WHERE source_id = '{source}' ORDER BY id DESC LIMIT 50"),
     Query("content_external_key", "fetched before?", "SELECT id FROM content WHERE source_id = '{source}' "
           "AND external_id = 'ext 100'"),
     Query("content_sha256_idx", "seen before?", "SELECT id FROM content WHERE sha256 = sha256('100')"),
@@ -176,11 +177,20 @@ def test_the_index_that_is_there_for_it_serves(query: Query, filled: Schema) -> 
     assert plan(filled, query.who, query.sql.format(**values(filled, query.who))) == {query.index}
 
 
-def test_there_is_no_index_without_a_query(filled: Schema) -> None:
-    found = filled.rows(superuser, """
+def check_indexes(schema: Schema) -> None:
+    found = schema.rows(superuser, """
         SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
         WHERE c.relnamespace = 'public'::regnamespace AND NOT c.relispartition""")  # fmt: skip
     assert {name for (name,) in found} == {query.index for query in QUERIES}
+
+
+def test_there_is_no_index_without_a_query(schema: Schema) -> None:
+    check_indexes(schema)
+
+
+def test_one_more_index_without_a_query_is_noticed(owned: Schema) -> None:
+    owned.do(superuser, "CREATE INDEX ON faces (quality_score)")
+    assert fails(check_indexes, owned)
 
 
 def test_without_its_index_a_query_is_noticed(filled: Schema) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from infra.db.check import Check
     from infra.db.errors import ServerError
     from infra.db.servers.process import Process
 
@@ -51,6 +52,22 @@ class Identity:
     started_at: str
     major: int = 0
     tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What only a server knows of its health.
+
+    Attributes:
+        checks: of what it stands on, in order: the engine, the image, the data, the port, ...
+        space: bytes that are free in each place where it keeps something.
+        leftovers: what killed runs left behind there, each with the command that removes it.
+
+    """
+
+    checks: tuple[Check, ...]
+    space: Mapping[str, int]
+    leftovers: Mapping[str, str]
 
 
 class Programs(Protocol):
@@ -122,6 +139,9 @@ class Server(Programs, Protocol):
 
     def verify(self, identity: Identity) -> None:
         """Raise ServerError when whoever answered the connection is not this server."""
+
+    def examine(self) -> Examination:
+        """Look at everything that it stands on. Starts, creates and changes nothing; a fault is a check, no error."""
 
     def foreground(self, program: str, arguments: Sequence[str], *, at_terminal: bool) -> int:
         """Run a client program with our own standard streams, connected like `execute`, until it ends.

@@ -8,6 +8,7 @@ and used as it is; where there is none, it is created with the labels that let `
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import platform
 import re
@@ -22,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from infra.db import errors
-from infra.db.servers import Address, clients, compose, endpoints, libpq
+from infra.db import check, errors
+from infra.db.servers import Address, Examination, clients, compose, endpoints, health, libpq, postmaster
 from infra.db.servers.process import Recorded, foreground
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container as DockerContainer
     from docker.models.volumes import Volume as DockerVolume
 
+    from infra.db.check import Check
     from infra.db.errors import ServerError
     from infra.db.servers import Identity
     from infra.db.servers.endpoints import Endpoint
@@ -414,6 +416,89 @@ class Container:
         gone += self._remove_network(project)
         return gone + [self._remove_volume(volume) for volume in volumes]
 
+    # -- examining -----------------------------------------------------------------------------------------------------
+
+    def examine(self) -> Examination:
+        """Look at the engine, the image, the container and the port; see the Protocol."""
+        checks = list(
+            check.in_turn(
+                {
+                    "Docker endpoint": lambda: check.ok("Docker endpoint", str(self.engine.endpoint)),
+                    "Docker engine": self._engine_check,
+                    "compose file": self._file_check,
+                }
+            )
+        )
+        why = check.see(checks)
+        inside = health.Inside()
+        if not why:
+            with contextlib.suppress(errors.ToolError):  # what is wrong with the container is for its own check
+                inside = self._inside()
+        looks = {
+            "image": lambda: self._image_check(inside),
+            "container": self._container_check,
+            "port": self._port_check,
+        }
+        checks += check.each(looks, why=why)
+        find = "find /tmp -maxdepth 1 -name 'invoke-*' -mtime +0 -exec rm -rf {} +"
+        mend = f'docker exec {self._name} sh -c "{find}"'
+        space = {f"{place} in the container": count for place, count in inside.space.items()}
+        return Examination(tuple(checks), space, {f"{each} in container {self._name}": mend for each in inside.left})
+
+    def _engine_check(self) -> Check:
+        with _asking("say its version"):
+            return health.engine(self.engine.client.version())
+
+    def _file_check(self) -> Check:
+        service = self.service()
+        return check.ok("compose file", f"infra/docker-compose.yml, project {service.project}")
+
+    def _inside(self) -> health.Inside:
+        """Ask a running container; of a stopped one, read only which PostgreSQL made its data."""
+        container = self._found()
+        if container is None:
+            return health.Inside()
+        if container.status == "running":
+            return health.inside(self._ask(container, ["sh", "-c", health.LOOK, "sh", DATA])[1])
+        variables = dict(line.split("=", 1) for line in container.attrs["Config"].get("Env") or [] if "=" in line)
+        made_by = _read(container, f"{variables.get('PGDATA', DATA)}/PG_VERSION").strip()
+        return health.Inside(majors=(made_by,) if made_by else ())
+
+    def _image_check(self, inside: health.Inside) -> Check:
+        from docker.errors import ImageNotFound  # noqa: PLC0415
+
+        name, container, has = self.service().image, self._found(), None
+        with _asking(f"look at image {name}"), contextlib.suppress(ImageNotFound):
+            has = health.major(self.engine.client.images.get(name).attrs["Config"].get("Env") or [])
+        return health.image(name, has, inside.majors, volume=_volume(container) if container else "")
+
+    def _container_check(self) -> Check:
+        container = self._found()
+        if container is None:
+            service = self.service()
+            self._refuse_others(service)
+            with _asking("list its containers"):
+                if self.engine.client.containers.list(all=True, filters={"name": f"^/{service.container_name}$"}):
+                    raise errors.NameConflict(service.container_name)
+            return check.warning("container", f"{service.container_name} is not there yet.", "invoke db.up")
+        found = health.container(container.name or "", container.attrs["State"])
+        if found is None and (trouble := self.trouble()):
+            raise trouble
+        return found or check.ok("container", f"{container.name} runs")
+
+    def _port_check(self) -> Check:
+        container, service = self._found(), self.service()
+        if container is not None and container.status in ("running", "paused"):
+            address = self._address(container)
+            self._fits(container)
+            return check.ok("port", f"{address.port}, published by container {container.name}")
+        port = next((each.host for each in service.ports if each.container == PORT), 0) or self._settings.port
+        if container is not None and self._fits(container):
+            port = _bound_port(container) or port
+        if self.engine.endpoint.host == "127.0.0.1" and postmaster.port_in_the_way(port):
+            raise self._taken(port)
+        return check.ok("port", f"{port} is free")
+
     # -- finding -------------------------------------------------------------------------------------------------------
 
     def _listed(self, *labels: str) -> list[DockerContainer]:
@@ -602,19 +687,19 @@ class Container:
             except APIError as error:
                 if not TAKEN.search(str(error)):
                     raise
-                holder = self._holder(container)
+                error_of_port = self._taken(_bound_port(container) or self._settings.port, container.id)
                 if container.status == "created" and MADE_BY in container.labels:
                     container.remove()
-                raise errors.PortTaken(_bound_port(container) or self._settings.port, holder) from None
+                raise error_of_port from None
             container.reload()
 
-    def _holder(self, container: DockerContainer) -> str:
-        """Return the name of the container that publishes the port which this one wants; empty when there is none."""
-        port = _bound_port(container)
+    def _taken(self, port: int, but: str | None = None) -> errors.PortTaken:
+        """Say who has a port: a container other than `but`, or a program of this machine."""
         for each in self.engine.client.api.containers():
-            if each["Id"] != container.id and any(bound.get("PublicPort") == port for bound in each.get("Ports") or []):
-                return str(each["Names"][0]).lstrip("/")
-        return ""
+            if each["Id"] != but and any(bound.get("PublicPort") == port for bound in each.get("Ports") or []):
+                return errors.PortTaken(port, str(each["Names"][0]).lstrip("/"))
+        is_here = self.engine.endpoint.host == "127.0.0.1"
+        return errors.PortTaken(port, "", postmaster.listener(port) if is_here else "")
 
     # -- removing ------------------------------------------------------------------------------------------------------
 
@@ -799,6 +884,18 @@ def _copy_in(container: DockerContainer, folder: Path) -> None:
             tar.add(folder, arcname=folder.name, filter=readable)
         file.seek(0)
         container.put_archive("/tmp", file)  # noqa: S108 - in the container; a file is streamed
+
+
+def _read(container: DockerContainer, path: str) -> str:
+    """Return a small text file of a container, running or not; empty when there is none."""
+    from docker.errors import NotFound  # noqa: PLC0415
+
+    with _asking(f"read a file of container {container.name}", container.name or ""), contextlib.suppress(NotFound):
+        pieces, _ = container.get_archive(path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
+            file = tar.extractfile(tar.getmembers()[0])
+            return file.read().decode("utf-8", "replace") if file else ""
+    return ""
 
 
 def _addresses(container: DockerContainer) -> list[str]:

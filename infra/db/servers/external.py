@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra.db import errors
-from infra.db.servers import Address, clients, libpq
+from infra.db import check, errors
+from infra.db.servers import Address, Examination, clients, libpq
 from infra.db.servers.process import LocalProcess, foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from infra.db.check import Check
     from infra.db.errors import ServerError
     from infra.db.servers import Identity
     from infra.db.servers.process import Process
@@ -106,6 +107,21 @@ class External:
     def sweep(self, folder: Path) -> str:  # noqa: ARG002 - the Protocol's
         """Return nothing: the files are in this machine's own temporary folder."""
         return ""
+
+    def examine(self) -> Examination:
+        """Look for the programs; see the Protocol."""
+        return Examination((check.of("programs", self._programs_check),), {}, {})
+
+    def _programs_check(self) -> Check:
+        """Need psql for everything; without a pg_dump for this server, there are no backups."""
+        psql = self.program("psql")
+        try:
+            dump = self.program("pg_dump")
+        except errors.ClientMissing as error:
+            return check.warning(
+                "programs", f"{psql}, but no backups:\n{error.what}\n{error.where}".rstrip(), error.next
+            )
+        return check.ok("programs", f"{psql}\n{dump}")
 
     def stop(self) -> bool:
         """Refuse: it is not ours."""
