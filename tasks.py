@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,16 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
+    from infra.db.console import Console
     from infra.db.session import Session
     from infra.db.settings import Settings
+
+if sys.version_info < (3, 11):  # noqa: UP036 - Invoke alone runs on older ones, too, and would show a syntax error
+    raise SystemExit(
+        f"Python {sys.version_info[0]}.{sys.version_info[1]} is too old: these tasks need Python 3.11 or newer.\n"
+        "Nothing was done.\n"
+        "Next: python3.11 -m venv .venv, activate it, then:  python -m pip install -e . && invoke migrate"
+    )
 
 ROOT = Path(__file__).resolve().parent
 JSON = "Print one JSON object on standard output; words go to standard error."
@@ -27,7 +36,7 @@ YES = "Do not ask."
 
 @task(
     help={
-        "to": "Stop after this version (default: all pending files).",
+        "to": "Stop after this version, like 005 (default: all pending files).",
         "plan": "Show what would run, and change nothing.",
         "single": "Put all pending files into one transaction: all or nothing.",
         "out_of_order": "Also run files that are older than the newest applied one.",
@@ -62,15 +71,81 @@ def migrate_status(_: Context, check: bool = False, json: bool = False) -> None:
             state.refuse_unless_done()
 
 
+@task(
+    help={
+        "steps": "How many files to undo, like 2 (default: 1).",
+        "to": "Undo everything newer than this version, like 007; 0 for everything.",
+        "plan": "Show what would be undone and lost, and change nothing.",
+        "yes": YES,
+    }
+)
+def migrate_rollback(_: Context, steps: str = "1", to: str = "", plan: bool = False, yes: bool = False) -> None:
+    """Undo the newest applied files by their down scripts, newest first."""
+    with _session() as session:
+        session.rollback(steps=steps, to=to or None, plan_only=plan, yes=yes)
+
+
 @task(help={"yes": YES, "no_backup": "Do not take a backup first."})
 def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> None:
     """Drop everything in the database, in one transaction, after a typed confirmation and a backup."""
     with _session() as session:
         kept = "No backup is taken." if no_backup else f"A backup goes to {session.backups} first."
-        if not yes:
-            session.console.confirm(f"This drops everything in {session.where}. {kept}", "migrate-reset")
+        session.confirm(f"This drops everything in {session.where}. {kept}", "migrate-reset", yes=yes)
         dropped = session.empty(with_backup=not no_backup)
         session.console.done(f"Dropped {', '.join(dropped)}.", ("invoke migrate", "make the tables again"))
+
+
+@task(help={"to": "The last version to be part of the one file, like 010."})
+def migrate_squash(_: Context, to: str = "") -> None:
+    """Put one file in the place of all up to a version, for databases that are made from now on."""
+    with _session() as session:
+        file, count = session.squash(to)
+        session.console.done(
+            f"{file} makes the same as the {count} files that it replaces, which git keeps.",
+            ("invoke migrate-status", "a database that has them counts as up to date"),
+            ("git status", "see what changed, and commit it"),
+        )
+
+
+@task(
+    help={
+        "to": "Stop after this version (default: all pending files).",
+        "schema_only": "Copy no rows: quick, but says nothing about how long it takes.",
+        "json": JSON,
+    }
+)
+def migrate_rehearse(_: Context, to: str = "", schema_only: bool = False, json: bool = False) -> None:
+    """Run what is pending on a throw-away copy: durations, locks, rewrites, and whether there is a way back."""
+    with _session(as_json=json) as session:
+        session.rehearse(to=to or None, data=not schema_only)
+
+
+@task(help={"json": JSON})
+def migrate_verify(_: Context, json: bool = False) -> None:
+    """Compare the live schema with the one that the applied files make; exits with 4 when they differ."""
+    with _session(as_json=json) as session:
+        session.verify()
+
+
+@task(
+    positional=["name"],
+    help={
+        "name": "What it does, like add_face_landmarks.",
+        "no_transaction": "For statements that PostgreSQL does not run in a transaction (CREATE INDEX CONCURRENTLY).",
+        "renumber": "Give the file NAME, which is not applied, the next free number instead.",
+    },
+)
+def migrate_new(_: Context, name: str, no_transaction: bool = False, renumber: bool = False) -> None:
+    """Create the next numbered pair of files from a template."""
+    with _session() as session:
+        if renumber:
+            for line in session.renumber(name):
+                session.console.say(line)
+            session.console.done("The order is clear again.", ("invoke migrate --plan", "see what would run"))
+        else:
+            for file in session.new(name, transaction=not no_transaction):
+                session.console.say(f"Created {file}")
+            session.console.done("Write what it does and how it is undone.", ("invoke migrate", "apply it"))
 
 
 @task(
@@ -89,13 +164,25 @@ def migrate_resolve(_: Context, version: str, applied: bool = False, pending: bo
         session.console.done(f"{entry.label} is {now}.", ("invoke migrate-status", "see every file and its state"))
 
 
-@task(help={"to": "The last version that the database already has (default: all files)."})
-def migrate_baseline(_: Context, to: str = "") -> None:
+@task(
+    help={
+        "to": "The last version that the database already has, like 010 (default: all files).",
+        "anyway": "Record them although the database is not what the files would make; the difference is shown.",
+    }
+)
+def migrate_baseline(_: Context, to: str = "", anyway: bool = False) -> None:
     """Adopt a database that already has the tables: record files as applied without running them."""
     with _session() as session:
-        files = session.adopt(to or None)
+        files = session.adopt(to or None, anyway=anyway)
         names = ", ".join(file.label for file in files) or "nothing new"
         session.console.done(f"Recorded as applied, without running: {names}.", ("invoke migrate", "go on from here"))
+
+
+@task(help={"all": "Look at all files, not only at the pending ones.", "json": JSON})
+def migrate_lint(_: Context, all: bool = False, json: bool = False) -> None:  # noqa: A002 - the flag's name
+    """Lint pending files for unsafe DDL; exits with 4 on an error-level finding."""
+    with _session(as_json=json) as session:
+        session.lint(every=all)
 
 
 @task
@@ -121,7 +208,7 @@ def down(_: Context, volumes: bool = False, yes: bool = False) -> None:
             session.console.done(f"Stopped {place}; its data stays." if stopped else f"{place} is not running.")
 
 
-@task(help={"timeout": "Seconds to wait (default: DB_WAIT_TIMEOUT)."})
+@task(help={"timeout": "Seconds to wait, like 10 (default: DB_WAIT_TIMEOUT)."})
 def wait(_: Context, timeout: str = "") -> None:
     """Return when the server is really ready; starts nothing."""
     with _session({"DB_WAIT_TIMEOUT": timeout} if timeout else {}) as session:
@@ -129,11 +216,76 @@ def wait(_: Context, timeout: str = "") -> None:
         session.console.done(f"Ready: {session.where}.")
 
 
+@task(
+    help={
+        "follow": "Go on with what is added, until Ctrl-C or until the server stops.",
+        "tail": "Only the last N lines (default: all).",
+    }
+)
+def logs(_: Context, follow: bool = False, tail: str = "") -> None:
+    """Show the server's log; starts nothing."""
+    with _session() as session:
+        code = session.logs(follow=follow, tail=tail)
+    _end(code)
+
+
+@task(help={"command": "Run this one command instead, SQL or like '\\dt'."})
+def shell(_: Context, command: str = "") -> None:
+    """Open psql on the database; input that is piped in is run instead."""
+    with _session() as session:
+        code = session.shell(command)
+    _end(code)
+
+
+@task(help={"json": JSON})
+def tables(_: Context, json: bool = False) -> None:
+    """List the tables with their sizes and comments."""
+    with _session(as_json=json) as session:
+        session.tables(as_json=json)
+
+
+@task(positional=["table"], help={"table": "Its name, like faces or public.faces.", "json": JSON})
+def describe(_: Context, table: str, json: bool = False) -> None:
+    """Show a table: columns, indexes, keys, checks, triggers, policies."""
+    with _session(as_json=json) as session:
+        session.describe(table, as_json=json)
+
+
 @task(help={"password": "Show the password too."})
 def url(_: Context, password: bool = False) -> None:
     """Print the connection URL, the password masked unless asked for."""
     with _session(only_result=True) as session:
         session.console.result(session.url(show_password=password))
+
+
+@task(help={"json": JSON})
+def doctor(_: Context, json: bool = False) -> None:
+    """Check everything that a run needs, and name the mend for each fault; starts and changes nothing."""
+    with _boundary(as_json=json) as console:
+        from infra.db.session import diagnose  # noqa: PLC0415
+
+        code = diagnose(console, ROOT, lambda: _settings({}))
+    if code:
+        raise Exit(code=code)
+
+
+@task(help={"out": "The file to write (default: BACKUP_DIR/<database>-<utc time>.dump); it must not exist."})
+def backup(_: Context, out: str = "") -> None:
+    """Take a backup of the database in pg_dump's custom format, and read it back."""
+    with _session() as session:
+        typed = session.save(out)
+        session.console.done("The backup is complete.", (f"invoke db.restore {typed}", "put it back"))
+
+
+@task(positional=["file"], help={"file": "A backup that db.backup made.", "yes": YES})
+def restore(_: Context, file: str, yes: bool = False) -> None:
+    """Replace everything in the database by a backup, in one transaction, after a typed confirmation."""
+    with _session() as session:
+        held = session.restore(file, yes=yes)
+        session.console.done(
+            f"Restored {held.tables} tables into {session.where}.",
+            ("invoke migrate-status", "see every file and its state"),
+        )
 
 
 @task(help={"check": "Change nothing; exit with 4 when the description is stale."})
@@ -148,21 +300,27 @@ def docs(_: Context, check: bool = False) -> None:
 def _session(
     override: Mapping[str, str] | None = None, *, as_json: bool = False, only_result: bool = False
 ) -> Iterator[Session]:
-    """Wire the objects of one task, and be the one place where a failure becomes words and an exit code."""
-    from infra.db import errors  # noqa: PLC0415 - `invoke --list` needs none of this
-    from infra.db.console import Console  # noqa: PLC0415
-
-    console = Console(as_json=as_json, only_result=only_result)
-    secret = ""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # one way to be interrupted
-    try:
-        from infra.db.session import Session  # noqa: PLC0415
+    """Wire the objects of one task."""
+    with _boundary(as_json=as_json, only_result=only_result) as console:
+        from infra.db.session import Session  # noqa: PLC0415 - `invoke --list` needs none of this
 
         settings = _settings(override or {})
-        secret = settings.password
+        console.secret = settings.password
         session = Session(console, settings)
         with contextlib.closing(session):
             yield session
+
+
+@contextlib.contextmanager
+def _boundary(*, as_json: bool = False, only_result: bool = False) -> Iterator[Console]:
+    """Be the one place where a failure becomes words and an exit code."""
+    from infra.db import errors  # noqa: PLC0415
+    from infra.db.console import Console  # noqa: PLC0415
+
+    console = Console(as_json=as_json, only_result=only_result)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # one way to be interrupted
+    try:
+        yield console
     except errors.ToolError as error:
         console.error(error)
         raise Exit(code=error.exit_code) from None
@@ -170,8 +328,14 @@ def _session(
         console.error(errors.Cancelled())
         raise Exit(code=errors.Cancelled.exit_code) from None
     except Exception:  # noqa: BLE001 - a bug, shown without its secrets
-        console.crash(secret)
+        console.crash(console.secret)
         raise Exit(code=1) from None
+
+
+def _end(code: int) -> None:
+    """End with a program's exit code; after success, further tasks on the same line follow."""
+    if code:
+        raise Exit(code=code)
 
 
 def _settings(override: Mapping[str, str]) -> Settings:
@@ -188,5 +352,17 @@ def _settings(override: Mapping[str, str]) -> Settings:
     return read({**os.environ, **override}, root=ROOT, dotenv=dotenv)
 
 
-ns = Collection(migrate, migrate_status, migrate_reset, migrate_resolve, migrate_baseline)
-ns.add_collection(Collection("db", up, down, wait, url, docs))
+ns = Collection(
+    migrate,
+    migrate_status,
+    migrate_rollback,
+    migrate_reset,
+    migrate_new,
+    migrate_squash,
+    migrate_rehearse,
+    migrate_verify,
+    migrate_resolve,
+    migrate_baseline,
+    migrate_lint,
+)
+ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, backup, restore, doctor, docs))

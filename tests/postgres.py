@@ -15,7 +15,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ class Dsn:
         user: the superuser.
         password: of the superuser; everybody needs one here.
         programs: the folder with psql, pg_dump and the like of the same version.
+        data: its data folder.
 
     """
 
@@ -55,6 +56,7 @@ class Dsn:
     user: str
     password: str = field(repr=False)
     programs: Path
+    data: Path
 
     def url(self, database: str, *, user: str = "", password: str = "") -> str:
         """Return a connection string for a database, as the superuser or as somebody else."""
@@ -102,15 +104,59 @@ def running(major: int = 18, **settings: str) -> Iterator[Dsn]:
         options = {**SETTINGS, **settings, "port": str(port)}
         with (data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
             file.writelines(f"{key} = '{value}'\n" for key, value in options.items())
-        log = folder / "log"
+        server = Dsn(host="127.0.0.1", port=port, user="postgres", password=password, programs=programs, data=data)
+        start(server)
         try:
-            _run([programs / "pg_ctl", "start", "--wait", "--silent", f"--pgdata={data}", f"--log={log}"])
-        except subprocess.CalledProcessError as error:
-            raise RuntimeError(log.read_text(encoding="utf-8", errors="replace")) from error
-        try:
-            yield Dsn(host="127.0.0.1", port=port, user="postgres", password=password, programs=programs)
+            yield server
         finally:
-            _run([programs / "pg_ctl", "stop", "--wait", "--silent", "--mode=fast", f"--pgdata={data}"])
+            stop(server)
+
+
+@contextlib.contextmanager
+def standby(primary: Dsn) -> Iterator[Dsn]:
+    """Run a server that only follows another one, for as long as the block lasts."""
+    with tempfile.TemporaryDirectory(prefix="test-postgres-", dir="/tmp" if AS_ROOT else None) as name:
+        if AS_ROOT:
+            shutil.chown(name, UNPRIVILEGED)
+        data, port = Path(name) / "data", _free_port()
+        _run(
+            [
+                primary.programs / "pg_basebackup",
+                f"--dbname={primary.url('postgres')}",
+                f"--pgdata={data}",
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+                "--no-sync",
+            ]
+        )
+        with (data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+            file.write(f"port = '{port}'\n")
+        server = replace(primary, port=port, data=data)
+        start(server)
+        try:
+            yield server
+        finally:
+            stop(server)
+
+
+def start(server: Dsn) -> None:
+    """Start a server that was stopped.
+
+    Raises:
+        RuntimeError: it does not start; with its log.
+
+    """
+    log = server.data.with_name("log")
+    try:
+        _run([server.programs / "pg_ctl", "start", "--wait", "--silent", f"--pgdata={server.data}", f"--log={log}"])
+    except subprocess.CalledProcessError as error:
+        raise RuntimeError(log.read_text(encoding="utf-8", errors="replace")) from error
+
+
+def stop(server: Dsn) -> None:
+    """Stop a server, if it runs: its transactions are rolled back, its clients told so."""
+    if (server.data / "postmaster.pid").exists():
+        _run([server.programs / "pg_ctl", "stop", "--wait", "--silent", "--mode=fast", f"--pgdata={server.data}"])
 
 
 def _run(argv: Sequence[str | Path]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 TOP = Path(__file__).resolve().parent.parent
-OURS = ("DB_", "PG", "COMPOSE_", "MIGRATIONS_DIR", "EMBEDDED_DIR", "BACKUP_DIR", "NO_COLOR", "FORCE_COLOR")
+OURS = ("DB_", "PG", "COMPOSE_", "MIGRATIONS_DIR", "EMBEDDED_DIR", "BACKUP_", "NO_COLOR", "FORCE_COLOR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,7 @@ def copy(root: Path, *, image: str = "", **settings: str) -> Project:
     ignore = shutil.ignore_patterns("__pycache__", "*.sql")
     shutil.copytree(TOP / "infra", root / "infra", ignore=ignore)
     shutil.copy(TOP / "tasks.py", root)
+    shutil.copy(TOP / "pyproject.toml", root)
     if image:
         compose = root / "infra" / "docker-compose.yml"
         text = compose.read_text(encoding="utf-8")

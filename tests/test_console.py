@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.db import errors, migrator
+from infra.db import check, errors, migrator
 from infra.db.console import Console
 from infra.db.plan import Entry, Status
 from tests.values import NOON, migration, row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 A, B = migration("001_a"), migration("002_build_the_index", transaction=False)
 WHEN = f"{NOON.astimezone():%Y-%m-%d %H:%M}"
@@ -44,6 +44,23 @@ EVENTS: list[migrator.Event] = [
     migrator.Doing(B, "80 % of blocks"),
     migrator.Finished(B, 61_250),
 ]
+TRIED_TWICE: list[migrator.Event] = [
+    migrator.Started(A),
+    migrator.Slow(A, 3, 5.0, "LOCK TABLE t"),
+    migrator.Retrying(A, (), attempt=1, pause=0.5),
+    migrator.Started(A),
+    migrator.Slow(A, 3, 1.04, "LOCK TABLE t"),
+    migrator.Slow(A, None, 61.26, "COMMIT;"),
+]
+
+
+def show_slow(console: Console) -> None:
+    console.slow("sql")
+    for event in TRIED_TWICE:
+        console.event(event)
+    console.slow("sql")
+
+
 ENTRIES = [
     Entry(Status.APPLIED, A, row("001_a")),
     Entry(Status.BASELINE, B, row("002_build_the_index", "baseline", duration_ms=None)),
@@ -75,6 +92,14 @@ PLAIN: list[Any] = [
         id="events of a run, only what is new",
     ),
     pytest.param(
+        show_slow,
+        "  001_a could not get a table lock and was rolled back; try 2 follows in 0.5 s\n"
+        "Slow statements:\n"
+        "     1.0 s  sql/001_a.sql:3  LOCK TABLE t\n"
+        "    61.3 s  sql/001_a.sql  COMMIT;\n",
+        id="slow statements of the last try, at the end",
+    ),
+    pytest.param(
         lambda console: console.applied([row("001_a"), row("002_b")], 1.26, "mordeaux (here)"),
         "Applied 2 migrations in 1.3 s to mordeaux (here).\n"
         "Next: invoke migrate-status   see every file and its state\n"
@@ -100,6 +125,7 @@ PLAIN: list[Any] = [
         "  003_c                out-of-order\n"
         f"  004_d                missing       {WHEN}  ann  12.3 s\n"
         "  005_e                pending\n"
+        "  Slowest: 004_d, 12.3 s\n"
         "2 of 5 pending.\n"
         "Next: invoke migrate   apply what is pending\n",
         id="status",
@@ -300,3 +326,104 @@ def test_a_terminal_gets_brackets_and_long_lines_as_they_are_and_no_colour_where
     place = "  infra/migrations/002_b.sql:14 SELECT '[bold]'::text[] " + "x" * 80
     Console().error(errors.ToolError("What.", where=place))
     assert place in terminal.getvalue().split("\n")
+
+
+CHECKS = [
+    check.ok("Python", "3.14.0"),
+    check.warning("container", "x is stopped.", "invoke db.up"),
+    check.fault(
+        "drift", "Files and history disagree.\n  002_b was edited", "  002_b: undo it\n  or accept it", exit_code=4
+    ),
+    check.skipped("history", "see connection"),
+    check.ok("disk space", "backups: 1.0 GB free\n/tmp: 1.0 GB free"),
+]
+SCREEN = """\
+✓ Python           3.14.0
+! container        x is stopped.
+    Mend: invoke db.up
+✗ drift            Files and history disagree.
+                     002_b was edited
+    Mend: 002_b: undo it
+          or accept it
+- history          not checked: see connection
+✓ disk space       backups: 1.0 GB free
+                   /tmp: 1.0 GB free
+5 checks: 2 fine, 1 warning, 1 fault, 1 skipped (exit code 4).
+Next: 002_b: undo it
+      or accept it
+"""
+
+
+def show_checks(console: Console, checks: list[check.Check], code: int) -> None:
+    for each in checks:
+        console.check(each)
+    console.diagnosis("docker", checks, code)
+
+
+def test_the_doctor_shows_each_check_with_its_mend_and_what_to_do_first(capsys: pytest.CaptureFixture[str]) -> None:
+    show_checks(Console(), CHECKS, 4)
+    assert capsys.readouterr() == (SCREEN, "")
+
+
+def test_without_a_fault_the_first_warning_is_what_to_do_first(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().diagnosis("docker", CHECKS[:2], 0)
+    assert capsys.readouterr().out == "2 checks: 1 fine, 1 warning.\nNext: invoke db.up\n"
+    Console().diagnosis("docker", CHECKS[:1], 0)
+    assert capsys.readouterr().out == "1 checks: 1 fine.\n"
+
+
+def test_programs_read_the_doctors_checks_as_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    show_checks(Console(as_json=True), CHECKS[:2], 0)
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {
+        "server": "docker",
+        "checks": [
+            {"name": "Python", "verdict": "ok", "found": "3.14.0", "mend": None},
+            {"name": "container", "verdict": "warning", "found": "x is stopped.", "mend": "invoke db.up"},
+        ],
+    }
+    assert err.startswith("✓ Python")
+
+
+def test_on_a_narrow_terminal_what_was_found_is_wrapped_in_its_column_and_a_mend_is_left_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "51")
+    mend = "invoke db.shell --command " + "x" * 60
+    Console().check(check.warning("pgvector", "of the volume doctor-look_pgdata there is more than one word", mend))
+    assert terminal.getvalue().split("\n") == [
+        "! pgvector         of the volume doctor-look_pgdata",
+        "                   there is more than one word",
+        f"    Mend: {mend}",
+        "",
+    ]
+
+
+def test_the_doctor_speaks_where_rich_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    Console().check(CHECKS[0])
+    assert terminal.getvalue() == "✓ Python           3.14.0\n"
+
+
+def test_without_a_standard_input_nobody_sits_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as under `<&-` and pythonw
+    assert not Console().at_terminal
+
+
+def test_lines_are_not_wrapped_and_come_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = []
+
+    def lines() -> Iterator[str]:
+        yield "x" * 500
+        seen.append(capsys.readouterr().out)
+        yield "[bold]"
+
+    Console().lines(lines())
+    assert seen == ["x" * 500 + "\n"]
+    assert capsys.readouterr().out == "[bold]\n"

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 
 from infra.db import lint
 from infra.db.errors import CannotWork
 from tests.values import migration
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 NESTING = "opens or ends a transaction; each file already runs in one, with its history row"
 INDEX = "builds an index CONCURRENTLY, which PostgreSQL does not do inside a transaction"
-IGNORE = "-- squawk-ignore-file\n-- squawk-ignore transaction-nesting, ban-concurrent-index-creation-in-transaction\n"
+IGNORE = (
+    "-- squawk-disable-assume-in-transaction\n-- squawk-ignore-file\n"
+    "-- squawk-ignore transaction-nesting, ban-concurrent-index-creation-in-transaction\n"
+)
 
 
 def found(sql: str) -> list[str]:
@@ -29,6 +38,8 @@ def found(sql: str) -> list[str]:
         pytest.param("SELECT 1;\r\nCOMMIT;\r\n", 2, id="COMMIT, CRLF"),
         pytest.param("SELECT 1;\ncommit and chain", 2, id="COMMIT AND CHAIN at the very end"),
         pytest.param("COMMIT PREPARED 'x';\n", 1, id="COMMIT PREPARED"),
+        pytest.param("PREPARE TRANSACTION 'x';\n", 1, id="PREPARE TRANSACTION"),
+        pytest.param("COPY t FROM STDIN;\na\n\\.\nprepare /* */\n transaction 'x'", 4, id="the same, written oddly"),
         pytest.param("END;\n", 1, id="END"),
         pytest.param("SELECT 1;\nBEGIN ISOLATION LEVEL SERIALIZABLE;\n", 2, id="BEGIN"),
         pytest.param("START TRANSACTION;\n", 1, id="START TRANSACTION"),
@@ -42,7 +53,7 @@ def found(sql: str) -> list[str]:
             "COPY t FROM STDIN (DELIMITER ';');\nit's;1\n\\.\nCOMMIT;\n", 4, id="after COPY with a ';' option"
         ),
         pytest.param("-- no COPY t FROM STDIN; yet\nCOMMIT;\nCOPY t FROM STDIN;\n\\.\n", 2, id="after a word on COPY"),
-        pytest.param(f"{IGNORE}COMMIT;\n", 3, id="under a comment that silences squawk"),
+        pytest.param(f"{IGNORE}COMMIT;\n", 4, id="under a comment that silences squawk"),
     ],
 )
 def test_a_file_that_opens_or_ends_a_transaction_is_refused(sql: str, line: int) -> None:
@@ -57,7 +68,7 @@ def test_a_file_that_opens_or_ends_a_transaction_is_refused(sql: str, line: int)
         ),
         pytest.param("SELECT 1;\nCREATE UNIQUE INDEX\n  CONCURRENTLY IF NOT EXISTS i ON t (a);\n", 3, id="UNIQUE"),
         pytest.param("CREATE INDEX CONCURRENTLY i ON t (a);\n", 1, id="alone in its file"),
-        pytest.param(f"{IGNORE}SELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a);\n", 4, id="under an ignore comment"),
+        pytest.param(f"{IGNORE}SELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a);\n", 5, id="under an ignore comment"),
     ],
 )
 def test_an_index_built_concurrently_in_a_transaction_is_refused_at_that_word(sql: str, line: int) -> None:
@@ -84,11 +95,20 @@ def test_an_index_built_concurrently_in_a_transaction_is_refused_at_that_word(sq
         ),
         pytest.param("-- COMMIT;\n/* COMMIT;\n /* and */\nCOMMIT; */\nSELECT 1;\n", id="comments"),
         pytest.param("SET TRANSACTION READ WRITE;\nSET LOCAL lock_timeout = '1s';\n", id="settings of a transaction"),
+        pytest.param("PREPARE p AS SELECT 'PREPARE TRANSACTION'; -- PREPARE TRANSACTION\n", id="a prepared statement"),
         pytest.param("CREATE INDEX i ON t (a);\n-- CONCURRENTLY\n", id="an index that is not concurrent"),
     ],
 )
 def test_what_only_looks_like_it_is_let_through(sql: str) -> None:
     assert found(sql) == []
+
+
+def test_a_file_whose_text_the_history_does_not_keep_is_checked_too(tmp_path: Path) -> None:
+    large = tmp_path / "002_b.sql"
+    large.write_text("SELECT 1;\nCOMMIT;\n")
+    with pytest.raises(CannotWork) as caught:
+        lint.refuse_what_cannot_work([replace(migration("002_b", None), path=large)], "sql")
+    assert caught.value.where == f"  sql/002_b.sql:2: {NESTING}"
 
 
 def test_every_finding_of_every_file_is_told_in_one_error_with_the_ways_out() -> None:
@@ -108,8 +128,13 @@ def test_every_finding_of_every_file_is_told_in_one_error_with_the_ways_out() ->
     )
 
 
-def test_a_file_without_a_transaction_or_without_kept_text_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_a_transaction_or_too_large_to_parse_is_not_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(lint, "_squawk", None)  # would fail if it were called
+    monkeypatch.setattr(lint, "LARGEST", 8)
     alone = migration("001_a", "SELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a);\n", transaction=False)
-    lint.refuse_what_cannot_work([alone, migration("002_b", None)], "sql")
+    large = tmp_path / "002_b.sql"
+    large.write_text("COMMIT;\n\n")
+    lint.refuse_what_cannot_work([alone, replace(migration("002_b", None), path=large)], "sql")
     lint.refuse_what_cannot_work([], "sql")

@@ -109,7 +109,7 @@ def test_a_name_that_means_nothing_is_refused(tmp_path: Path, name: str, why: st
 )
 def test_a_number_given_twice_is_refused(tmp_path: Path, first: str, second: str) -> None:
     assert refused(fill(tmp_path, {first: SQL, second: SQL})) == one_problem(
-        f"{first} and sql/{second}: both have the number 1; give one of them the next free number"
+        f"{first} and sql/{second}: they have one number; only one file can"
     )
 
 
@@ -180,7 +180,7 @@ def test_all_faults_of_a_folder_are_in_one_error(tmp_path: Path) -> None:
     assert refused(fill(tmp_path, files)) == (
         "5 migration files cannot be used.\n"
         f"  sql/a.sql: {NAME}\n"
-        "  sql/001_a.sql and sql/1_b.sql: both have the number 1; give one of them the next free number\n"
+        "  sql/001_a.sql and sql/1_b.sql: they have one number; only one file can\n"
         "  sql/004_d.down.sql: there is no 004_d.sql that it could undo\n"
         f"  sql/001_a.sql: {EMPTY}\n"
         f"  sql/1_b.sql:2: {NUL}\n"
@@ -251,9 +251,13 @@ def test_a_long_text_is_known_by_its_checksum_and_head_alone(tmp_path: Path, len
         pytest.param("/* Why.\n */\n-- migrate: no-transaction\n", Directives(transaction=False), id="after a block"),
         pytest.param("-- migrate: lock-timeout 1 min\n", Directives(lock_timeout="1min"), id="lock timeout"),
         pytest.param(
-            "-- migrate: allow a it is  safe\n-- migrate: allow b too\n-- migrate: lock-timeout 0\n",
-            Directives(lock_timeout="0", allow=(("a", "it is  safe"), ("b", "too"))),
+            "-- migrate: allow ban-drop-table it is  safe\n-- migrate: allow renaming-column too\n"
+            "-- migrate: lock-timeout 0\n",
+            Directives(lock_timeout="0", allow=(("ban-drop-table", "it is  safe"), ("renaming-column", "too"))),
             id="several",
+        ),
+        pytest.param(
+            "-- migrate: run-time INDEX public.of_*\n", Directives(run_time=("INDEX public.of_*",)), id="run time"
         ),
         pytest.param("SELECT 0;\n-- migrate: no-transaction\n-- migrate: nonsense\n", Directives(), id="too late"),
         pytest.param("SELECT 0; -- migrate: nonsense\n", Directives(), id="beside a statement"),
@@ -267,7 +271,10 @@ def test_directives_are_the_comments_before_the_first_statement(
     assert file.directives == expected
 
 
-KNOWN = "says nothing we know; it is one of: no-transaction, lock-timeout 30s, allow RULE reason"
+KNOWN = (
+    "says nothing we know; it is one of: no-transaction, lock-timeout 30s, allow RULE reason,"
+    " run-time INDEX public.name_*"
+)
 DURATION = "is not a duration; write 500ms, 5s or 2min (0 waits for ever)"
 
 
@@ -279,7 +286,23 @@ DURATION = "is not a duration; write 500ms, 5s or 2min (0 waits for ever)"
             "-- migrate: no-transaction now", f"'-- migrate: no-transaction now' {KNOWN}", id="too many words"
         ),
         pytest.param("-- migrate:", f"'-- migrate: ' {KNOWN}", id="no word"),
-        pytest.param("-- migrate: allow a-rule", f"'-- migrate: allow a-rule' {KNOWN}", id="no reason"),
+        pytest.param("-- migrate: run-time x", f"'-- migrate: run-time x' {KNOWN}", id="no kind"),
+        pytest.param("-- migrate: allow", f"'-- migrate: allow' {KNOWN}", id="nothing to allow"),
+        pytest.param(
+            "-- migrate: allow ban-drop-table",
+            "say why: '-- migrate: allow ban-drop-table REASON'",
+            id="no reason",
+        ),
+        pytest.param(
+            "-- migrate: allow a-rule I like it",
+            "there is no rule 'a-rule' to allow; migrate-lint names the rule of each finding",
+            id="unknown rule",
+        ),
+        pytest.param(
+            "-- migrate: allow transaction-nesting I know what I do",
+            "nothing excuses transaction-nesting: such a file cannot run",
+            id="a rule that nothing excuses",
+        ),
         pytest.param("-- migrate: lock-timeout", f"lock-timeout '' {DURATION}", id="no duration"),
         pytest.param("-- migrate: lock-timeout 5 sec", f"lock-timeout '5 sec' {DURATION}", id="bad duration"),
         pytest.param("-- migrate: lock-timeout 5s'; x", f"""lock-timeout "5s'; x" {DURATION}""", id="injected"),

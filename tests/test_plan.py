@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.db import plan
-from infra.db.errors import DriftError, Refused, UsageError
+from infra.db.errors import CannotUndo, DriftError, InsideSquash, Refused, UsageError
+from infra.db.migration import Replaced
 from infra.db.plan import Entry, Status
 from tests.values import migration, row
 
@@ -91,7 +93,9 @@ DRIFT = {
     ),
     "missing": (
         "  002_b was applied, but its file is gone (2026-01-31 12:00 by ann)",
-        "  002_b: bring the file back (another branch?), or forget it:  invoke migrate-resolve 002 --pending",
+        "  002_b: bring its file back (another branch?),\n"
+        "    or undo the newest, this one by the history's copy of its down script:  invoke migrate-rollback\n"
+        "    or forget it:  invoke migrate-resolve 002 --pending",
     ),
     "out-of-order": (
         "  003_c was never applied, but newer files were",
@@ -208,3 +212,61 @@ def test_a_database_with_tables_but_no_history_is_told_with_the_ways_out(tables:
         "Keep the data and record the files as applied:  invoke migrate-baseline\n"
         "Or empty the database (takes a backup first):    invoke migrate-reset"
     )
+
+
+def squashed(label: str, *replaced: tuple[str, str]) -> Migration:
+    """Return a file that takes the place of others."""
+    file = migration(label, checksum="v1:ss")
+    return replace(file, directives=replace(file.directives, replaces=tuple(Replaced(*each) for each in replaced)))
+
+
+ONE = squashed("002_ab", ("001_a", "v1:aa"), ("002_b", "v1:aa"))
+TWO = squashed("003_abc", ("001_a", "v1:aa"), ("002_b", "v1:aa"), ("002_ab", "v1:ss"), ("003_c", "v1:aa"))
+
+
+@pytest.mark.parametrize(
+    ("files", "rows", "expected"),
+    [
+        pytest.param([ONE, C], [], ["002 pending", "003 pending"], id="new database"),
+        pytest.param([ONE, C], [row("001_a"), row("002_b")], ["002 applied", "003 pending"], id="old history"),
+        pytest.param(
+            [ONE, C], [row("001_a"), row("002_b"), row("003_c")], ["002 applied", "003 applied"], id="and more"
+        ),
+        pytest.param([ONE], [row("002_ab", checksum="v1:ss")], ["002 applied"], id="made by the squash"),
+        pytest.param([ONE], [row("002_ab", checksum="v1:xx")], ["002 edited"], id="squash edited"),
+        pytest.param(
+            [TWO], [row("001_a"), row("002_b"), row("003_c")], ["003 applied"], id="squashed twice, oldest history"
+        ),
+        pytest.param(
+            [TWO], [row("002_ab", checksum="v1:ss"), row("003_c")], ["003 applied"], id="squashed twice, squash"
+        ),
+    ],
+)
+def test_a_history_of_the_squashed_files_stands_for_the_squash(
+    files: list[Migration], rows: list[Applied], expected: list[str]
+) -> None:
+    entries = plan.compare(files, rows)
+    assert [f"{entry.version} {entry.status}" for entry in entries] == expected
+
+
+@pytest.mark.parametrize(
+    ("squash", "rows"),
+    [
+        pytest.param(ONE, [row("001_a")], id="some of them"),
+        pytest.param(ONE, [row("002_b")], id="the last, without the first"),
+        pytest.param(ONE, [row("001_a", checksum="v1:bb"), row("002_b")], id="another text"),
+        pytest.param(TWO, [row("002_b"), row("003_c")], id="not from the start of either"),
+        pytest.param(TWO, [row("002_ab", checksum="v1:ss")], id="the first squash only"),
+    ],
+)
+def test_a_database_inside_the_squashed_range_is_refused(squash: Migration, rows: list[Applied]) -> None:
+    entries = plan.compare([squash], rows)
+    assert plan.Status.APPLIED not in [entry.status for entry in entries if entry.file]
+    with pytest.raises(InsideSquash, match="nothing was changed"):
+        plan.steps(entries)
+
+
+def test_a_squash_is_not_undone_by_the_script_of_its_last_file() -> None:
+    entries = plan.compare([ONE], [row("001_a"), row("002_b")])
+    with pytest.raises(CannotUndo):
+        plan.undo(entries, ["002"], copy=lambda _: "DROP TABLE b;", folder="sql")

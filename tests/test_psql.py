@@ -16,10 +16,8 @@ from tests.values import migration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DIGEST = (
-    "(SELECT coalesce(bit_xor(hashtextextended(version || '/' || status || '/' || checksum, 0)), 0)"
-    " FROM public.schema_migrations)"
-)
+ROW_HASH = "hashtextextended(version || '/' || status || '/' || checksum || '/' || xmin || ctid, 0)"
+DIGEST = f"(SELECT coalesce(bit_xor({ROW_HASH}), 0) FROM public.schema_migrations)"
 LOCKED = r"""SELECT pg_catalog.pg_try_advisory_lock(1297044036, 1161909592) AS _migrate_locked \gset
 \if :_migrate_locked
 \else
@@ -48,9 +46,10 @@ OFF, END = "SET LOCAL synchronous_commit = off \\; ", "\\echo tok END\n"
 def included(version: str, kept: str = IN_TRANSACTION) -> str:
     return rf"""\ir {version}.sql
 \unrestrict tok
-RESET SESSION AUTHORIZATION \; RESET ROLE;
+RESET SESSION AUTHORIZATION \; RESET ROLE \; RESET client_encoding;
 SELECT coalesce({kept}, false) AS _migrate_kept,
-       {DIGEST} = (:_migrate_digest) AS _migrate_same \gset
+       {DIGEST} = (:_migrate_digest) AS _migrate_same,
+       pg_catalog.pg_try_advisory_lock(1297044036, 1161909592) AS _migrate_locked \gset
 \if :_migrate_kept
 \else
 \echo tok ENDED {version}
@@ -61,6 +60,11 @@ SELECT coalesce({kept}, false) AS _migrate_kept,
 \echo tok MEDDLED {version}
 \q
 \endif
+\if :_migrate_locked
+\else
+\echo tok BUSY
+\q
+\endif
 """
 
 
@@ -68,8 +72,7 @@ def recorded(version: str, name: str, texts: str) -> str:
     return (
         "INSERT INTO public.schema_migrations (version, name, status, checksum, sql, down_sql, duration_ms)\n"
         f"VALUES ('{version}', '{name}', 'applied', 'v1:aa', {texts}, {ELAPSED})"
-        " RETURNING duration_ms AS _migrate_ms, (:_migrate_digest)::bigint #"
-        " hashtextextended(version || '/' || status || '/' || checksum, 0) AS _migrate_digest \\gset\n"
+        f" RETURNING duration_ms AS _migrate_ms, (:_migrate_digest)::bigint # {ROW_HASH} AS _migrate_digest \\gset\n"
     )
 
 
@@ -134,9 +137,9 @@ def driver(*steps: object, **options: object) -> str:
         ),
         pytest.param(
             driver(A, expected=History()),
-            f"{LOCKED}SET client_min_messages = warning;\n{history.CREATE}RESET client_min_messages;\n"
+            f"{LOCKED}SET client_min_messages = warning;\nBEGIN;\n{history.CREATE}COMMIT;\nRESET client_min_messages;\n"
             f"{SAME.replace('(-7)', '(0)')}{ONE}{END}",
-            id="no history yet: it is made under the lock",
+            id="no history yet: it is made under the lock, at once",
         ),
         pytest.param(driver(A, sweep="rm x"), f"{LOCKED}\\! rm x\n{SAME}{ONE}{END}", id="sweeps under the lock"),
     ],
@@ -500,3 +503,48 @@ def test_an_error_in_a_file_with_crlf_is_located_like_any_other(sql: str, said: 
     assert isinstance(message, Message)
     assert psql.locate(message, sql) == expected
     assert "\r" not in message.statement + "".join(message.excerpt)
+
+
+QUIETLY = ["--no-psqlrc", "--set=ON_ERROR_STOP=1"]
+
+
+def test_only_somebody_who_types_gets_a_psql_with_their_own_settings() -> None:
+    assert psql.shell("", at_terminal=True) == []
+    assert psql.shell("", at_terminal=False) == [*QUIETLY, "--file=-"]
+    assert psql.shell("SELECT 1", at_terminal=False) == [*QUIETLY, "--command=SELECT 1"]
+    assert psql.shell("-1", at_terminal=False) == [*QUIETLY, "--command=-1"]
+
+
+def test_a_listing_fits_the_terminal_where_there_is_one() -> None:
+    assert psql.listing(r"\dt+", width=0) == [*QUIETLY, r"--command=\dt+"]
+    fitting = ["--pset=format=wrapped", "--pset=expanded=auto", "--pset=columns=80"]
+    assert psql.listing(r"\dt+", width=80) == [*QUIETLY, *fitting, r"--command=\dt+"]
+
+
+def test_a_described_name_is_quoted_as_a_whole() -> None:
+    assert psql.describe("public", "faces") == r'\d+ "public"."faces"'
+    assert psql.describe('a"b', "c.d*") == r'\d+ "a""b"."c.d*"'
+
+
+TWICE = "SELECT 1;\n\nSELECT slow(\n\n  1);\n-- again\nSELECT slow(\n  1);\n"
+
+
+@pytest.mark.parametrize(
+    ("statement", "after", "expected"),
+    [
+        pytest.param("SELECT 1;", 0, 1, id="the first"),
+        pytest.param("SELECT slow(\n  1);", 0, 3, id="without its empty lines"),
+        pytest.param("SELECT slow(\n  1", 0, 3, id="cut by the server"),
+        pytest.param("SELECT slow(\n  1);", 3, 7, id="the same words again"),
+        pytest.param("-- again\nSELECT slow(\n  1);", 0, 6, id="with the comment before it"),
+        pytest.param("again", 0, None, id="in a comment only"),
+        pytest.param("COMMIT;", 0, None, id="not in the file"),
+        pytest.param("SELECT 1;", 8, None, id="after the end"),
+    ],
+)
+def test_a_statement_is_found_by_its_words(statement: str, after: int, expected: int | None) -> None:
+    assert psql.first_line(statement, TWICE, after=after) == expected
+
+
+def test_in_a_file_whose_text_is_not_kept_no_statement_is_found() -> None:
+    assert psql.first_line("SELECT 1;", None) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -15,14 +16,16 @@ from tests.project import TOP
 if TYPE_CHECKING:
     from invoke.parser import ParserContext
 
-# Flags that end in = take a value; words in capitals are given by position.
+# Flags that end in = take a value; words in capitals are given by position. --renumber, --anyway and migrate-squash are
+# additions to the contract.
 CONTRACT = {
     "migrate": "--to= --plan --single --out-of-order --backup --json",
     "migrate-status": "--check --json",
     "migrate-reset": "--yes --no-backup",
     "migrate-rollback": "--steps= --to= --plan --yes",
-    "migrate-new": "NAME --no-transaction",
-    "migrate-baseline": "--to=",
+    "migrate-new": "NAME --no-transaction --renumber",
+    "migrate-baseline": "--to= --anyway",
+    "migrate-squash": "--to=",
     "migrate-resolve": "VERSION --applied --pending",
     "migrate-rehearse": "--to= --schema-only --json",
     "migrate-verify": "--json",
@@ -41,6 +44,7 @@ CONTRACT = {
     "db.docs": "--check",
 }
 FIRST = {"migrate", "migrate-status", "migrate-reset", "db.up", "db.down", "db.wait", "db.url"}
+FIRST |= {"db.logs", "db.shell", "db.tables", "db.describe"}
 HEAVY = {"psycopg", "docker", "rich", "yaml", "dotenv", "requests", "infra.db.session"}
 CONTEXTS: dict[str, ParserContext] = {str(context.name): context for context in tasks.ns.to_contexts()}
 TASKS = [pytest.param(name, id=name) for name in sorted(CONTEXTS)]
@@ -84,3 +88,33 @@ def test_listing_the_tasks_loads_none_of_the_heavy_libraries() -> None:
     )
     assert "migrate-status" in done.stdout
     assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_an_older_python_is_told_so_in_words() -> None:
+    source = (TOP / "tasks.py").read_text(encoding="utf-8")
+    ast.parse(source, feature_version=(3, 8))  # it must get as far as the words
+    code = "import sys; sys.version_info = (3, 10, 0, 'final', 0); import tasks"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=TOP, capture_output=True, check=False, encoding="utf-8", timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Python 3.10 is too old: these tasks need Python 3.11 or newer.\n")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["migrate", "--nope"], ["migrate-resolve"], ["nope"], ["migrate", "--to"], ["migrate-rollback", "--steps"]],
+)
+def test_a_slip_of_the_tongue_is_answered_without_a_traceback(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", *words],
+        cwd=TOP,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip()
+    assert "Traceback" not in done.stderr

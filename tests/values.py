@@ -24,6 +24,7 @@ def migration(
     down: str | None = None,
     transaction: bool = True,
     lock_timeout: str | None = None,
+    allow: tuple[tuple[str, str], ...] = (),
 ) -> Migration:
     """Return a migration, by default one that was read from a folder `/m`."""
     version, _, name = label.partition("_")
@@ -32,7 +33,7 @@ def migration(
         name=name,
         path=Path("/m") / f"{label}.sql",
         text=text(sql, checksum),
-        directives=Directives(transaction=transaction, lock_timeout=lock_timeout),
+        directives=Directives(transaction=transaction, lock_timeout=lock_timeout, allow=allow),
         down_path=Path("/m") / f"{label}.down.sql" if down else None,
         down=text(down) if down else None,
     )

@@ -2,5 +2,5 @@
 
 Imports point one way, and `tests/test_architecture.py` holds them to it:
 
-    errors <- settings, migration, psql, servers <- history <- database, plan <- migrator <- console <- tasks.py
+    errors <- settings, migration, psql, servers <- history <- database, plan <- migrator, doctor <- console <- tasks.py
 """

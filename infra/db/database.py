@@ -37,6 +37,7 @@ OLDEST_SERVER = 150000
 PROBE_EVERY = 0.1  # seconds; a probe is one connection attempt, a millisecond or so of the server's time
 DEAD_EVERY = 0.5  # seconds between looks at whether the server process has died
 LOCK_POLL = 0.2  # seconds
+READ_WITHIN = "1s"  # nobody holds the history for longer, except who replaces the whole database
 # What passes by itself when one waits; everything else is final at once.
 TRANSIENT = re.compile(
     r"starting up|shutting down|not yet accepting|recovery mode|closed the connection unexpectedly|refused"
@@ -92,6 +93,13 @@ SELECT ci.phase, ci.index_relid::regclass::text, ci.relid::regclass::text, ci.bl
   LEFT JOIN pg_stat_progress_copy co USING (pid)
  WHERE a.application_name = %s
 """
+# A parallel worker has its leader's name and statement.
+STATEMENT = """
+SELECT query_start, extract(epoch FROM clock_timestamp() - query_start)::float8, query
+  FROM pg_stat_activity
+ WHERE application_name = %s AND state = 'active' AND leader_pid IS NULL
+"""
+RENAME = "SELECT set_config('application_name', %s, false), set_config('idle_session_timeout', '0', false)"
 INVALID_INDEXES = """
 SELECT i.indexrelid::regclass::text FROM pg_index i WHERE NOT i.indisvalid ORDER BY 1
 """
@@ -152,6 +160,22 @@ class Backend:
     query: str
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a session is running.
+
+    Attributes:
+        since: when it began, by the server's clock.
+        age: seconds since then.
+        text: what it says, cut by the server (track_activity_query_size).
+
+    """
+
+    since: datetime
+    age: float
+    text: str
+
+
 class Database:
     """A connection to the configured database."""
 
@@ -192,13 +216,15 @@ class Database:
         )
 
     def revive(self) -> None:
-        """Connect again if the connection was lost.
+        """Connect again if the connection was lost, which shows only when it is used.
 
         Raises:
             ServerLost: the server does not answer.
 
         """
-        if self.connection.closed or self.connection.broken:
+        try:
+            self.rows("SELECT 1")
+        except errors.ServerLost:
             try:
                 self.connection = self._connect()
             except self._psycopg.OperationalError as error:
@@ -215,6 +241,10 @@ class Database:
             return Database(self.settings, self.address, name=self.name)
         except self._psycopg.OperationalError as error:
             raise errors.ServerLost(_first_line(error)) from None
+
+    def refusal(self, said: str) -> errors.ServerError:
+        """Return the error for what a program of libpq said when it could not connect."""
+        return refusals.words(said, self.settings, self.address)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -270,10 +300,17 @@ class Database:
 
         Raises:
             Refused: the table is not ours.
+            HistoryIsHeld: somebody has it for himself (a restore, a reset); it is not waited for.
 
         """
         try:
-            rows = self.rows(history.READ)
+            with self._told():
+                cursor = self.connection.execute(f"SET LOCAL lock_timeout = '{READ_WITHIN}'; {history.READ}")
+                cursor.nextset()
+                rows = cursor.fetchall()
+        except self._psycopg.errors.LockNotAvailable:
+            holder = self.holder()
+            raise errors.HistoryIsHeld(history.TABLE, describe(holder) if holder else "") from None
         except self._psycopg.errors.UndefinedTable:
             return history.History()
         except (self._psycopg.errors.UndefinedColumn, self._psycopg.errors.WrongObjectType):
@@ -284,7 +321,7 @@ class Database:
             )
             raise errors.ForeignHistory(history.TABLE, [column for (column,) in columns]) from None
         except self._psycopg.errors.InsufficientPrivilege:
-            raise errors.NoRight(self.settings.user, f"read {history.TABLE}", self.settings.name) from None
+            raise self._no_right_to("read") from None
         if not rows:
             return history.History(exists=True)
         return history.History(
@@ -307,6 +344,11 @@ class Database:
     def kept_sql(self, version: str) -> str | None:
         """Return the SQL that the history keeps of a version."""
         rows = self.rows(f"SELECT sql FROM {history.TABLE} WHERE version = %s", version)
+        return rows[0][0] if rows else None
+
+    def kept_down(self, version: str) -> str | None:
+        """Return the down script that the history keeps of a version."""
+        rows = self.rows(f"SELECT down_sql FROM {history.TABLE} WHERE version = %s", version)
         return rows[0][0] if rows else None
 
     def tables(self) -> list[str]:
@@ -333,6 +375,11 @@ class Database:
                 return f"copying into {copied}: {count:,} rows"
         return ""
 
+    def statement(self, application: str) -> Statement | None:
+        """Return what the session named `application` is running at this moment."""
+        rows = self.rows(STATEMENT, application)
+        return Statement(*rows[0]) if rows else None
+
     def terminate(self, application: str) -> None:
         """End the sessions named `application` and wait until they are gone: their transactions are rolled back."""
         self.rows(
@@ -355,11 +402,12 @@ class Database:
         self.do(f"UPDATE {history.TABLE} SET status = 'failed' WHERE version = %s AND status = 'running'", version)
 
     @contextlib.contextmanager
-    def run_lock(self, told: Callable[[Backend | None], None]) -> Iterator[None]:
+    def run_lock(self, told: Callable[[Backend | None], None], *, name: str = "") -> Iterator[None]:
         """Hold the lock of a run in this session.
 
         Args:
             told: called once with who holds it, when it has to be waited for.
+            name: what the session is called meanwhile, for those who wait for it.
 
         Raises:
             LockError: it was not to be had within the wait time-out.
@@ -369,10 +417,14 @@ class Database:
         while not self.rows("SELECT pg_try_advisory_lock(%s, %s)", *psql.LOCK)[0][0]:
             self.wait_for_lock(deadline, told)
         try:
+            # A quiet hour, while pg_dump is at work, must not end the session and the lock with it.
+            self.rows(RENAME, name or self.name)
             yield
         finally:
             if not self.connection.closed:
-                self.rows("SELECT pg_advisory_unlock(%s, %s)", *psql.LOCK)
+                with contextlib.suppress(errors.ServerLost):  # the lock has gone with the session
+                    self.rows(RENAME, self.name)
+                    self.rows("SELECT pg_advisory_unlock(%s, %s)", *psql.LOCK)
 
     def wait_for_lock(self, deadline: float, told: Callable[[Backend | None], None]) -> None:
         """Return when nobody holds the lock of a run; short queries, so that nothing ever waits for our snapshot.
@@ -392,9 +444,11 @@ class Database:
 
     def record(self, migrations: Sequence[Migration], status: str) -> None:
         """Write history rows by hand, without running anything (baseline, resolve)."""
-        with self._told(), self.connection.transaction():
+        with self._writing(), self._told(), self.connection.transaction():
             self.connection.execute(f"SET LOCAL client_min_messages = warning; {history.CREATE}")
             for each in migrations:
+                for other in each.directives.replaces:
+                    self.connection.execute(f"DELETE FROM {history.TABLE} WHERE version::numeric = %s", [other.number])
                 self.connection.execute(
                     f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql)"
                     " VALUES (%(version)s, %(name)s, %(status)s, %(checksum)s, %(sql)s, %(down)s)"
@@ -412,7 +466,21 @@ class Database:
 
     def forget(self, version: str) -> None:
         """Delete a history row."""
-        self.do(f"DELETE FROM {history.TABLE} WHERE version = %s", version)
+        with self._writing():
+            self.do(f"DELETE FROM {history.TABLE} WHERE version = %s", version)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except self._psycopg.errors.InsufficientPrivilege:
+            raise self._no_right_to("write") from None
+
+    def _no_right_to(self, verb: str) -> errors.NoRight:
+        """Return the error of a role that may not use the history."""
+        return errors.NoRight(
+            self.settings.user, f"{verb} {history.TABLE}", self.settings.name, grant=f"ALL ON TABLE {history.TABLE}"
+        )
 
 
 def describe(session: Backend) -> str:
@@ -438,7 +506,16 @@ def connect(server: Server, settings: Settings, address: Address) -> Database:
         database = Database(settings, address)
     except psycopg.OperationalError as error:
         raise server.explain(refusals.words(str(error), settings, address)) from None
-    server.verify(database.facts().identity)
+    return _verified(server, database, database.facts().identity)
+
+
+def _verified(server: Server, database: Database, identity: Identity) -> Database:
+    """Return the connection, or close it when somebody else answered."""
+    try:
+        server.verify(identity)
+    except errors.ServerError:
+        database.close()
+        raise
     return database
 
 
@@ -468,8 +545,7 @@ def wait_until_ready(server: Server, settings: Settings, address: Address, tell:
             database = Database(settings, address)
             identity = database.facts().identity
             if seen in ("", identity.started_at):
-                server.verify(identity)
-                return database
+                return _verified(server, database, identity)
             seen = identity.started_at
             database.close()
         except (psycopg.OperationalError, errors.ServerLost) as error:
@@ -501,13 +577,19 @@ def refuse_unfit(facts: Facts, settings: Settings, *, needs_public: bool = True)
         ServerError: it is too old, read-only, behind a pooler, or the role lacks a right.
 
     """
+    for error in unfit(facts, settings, needs_public=needs_public):
+        raise error
+
+
+def unfit(facts: Facts, settings: Settings, *, needs_public: bool = True) -> Iterator[errors.ServerError]:
+    """Yield everything for which this server cannot carry a run; see `refuse_unfit`."""
     if facts.version < OLDEST_SERVER:
-        raise errors.ServerTooOld(facts.version // 10000)
+        yield errors.ServerTooOld(facts.version // 10000)
     if facts.is_pooled:
-        raise errors.PoolerInBetween(f"{settings.host}:{settings.port}")
+        yield errors.PoolerInBetween(f"{settings.host}:{settings.port}")
     if facts.is_standby or facts.is_read_only:
-        raise errors.ReadOnlyServer(settings.name, standby=facts.is_standby)
+        yield errors.ReadOnlyServer(settings.name, standby=facts.is_standby)
     if facts.encoding != "UTF8":
-        raise errors.WrongEncoding(settings.name, facts.encoding)
+        yield errors.WrongEncoding(settings.name, facts.encoding)
     if needs_public and not (facts.has_public and facts.may_create):
-        raise errors.NoRight(settings.user, "create tables in schema public", settings.name)
+        yield errors.NoRight(settings.user, "create tables in schema public", settings.name)

@@ -3,27 +3,31 @@
     ToolError                 1    unexpected; and the base of all others
     |       NotRecorded
     |-- UsageError             2    settings, arguments or files that make no sense
-    |       SettingsError, FilesError, ComposeFileError, ComposeUnsupported, NoPassword, NoFile, NotApplied,
-    |       SayWhich, NoMarkers, NoReadme, DotenvNotUtf8
+    |       SettingsError, FilesError, NumberTaken, NameUnusable, NotAPair, NothingToSquash, ComposeFileError,
+    |       ComposeUnsupported, BackupExists, NotABackup, NoPassword, HowFar, NoFile, NotApplied, SayWhich, NoMarkers,
+    |       NoReadme, PackageMissing, DotenvNotUtf8, NoSuchTable, NotACount
     |-- MigrationFailed        3    a file failed; it was rolled back, or is marked failed
+    |       TrialFailed
     |-- Refused                4    drift, out of order, a failed file to settle, findings
-    |       DriftError, CannotWork, ForeignHistory, NotSingle, BackupFailed, ResetRefused, NotConfirmed,
-    |       NotStopped, NotDeleted, DocsStale
+    |       AppliedAlready, DriftError, NotCommitted, SquashDiffers, NotTheSame, InsideSquash, CannotUndo,
+    |       HistoryMoved, CannotWork, LintFindings, ForeignHistory, SqlGone, NotRebuilt, RehearsalFailed,
+    |       SchemaDiffers, NotSingle, BackupFailed, BackupDamaged, BackupTooNew, RestoreFailed, ResetRefused,
+    |       NotConfirmed, NotStopped, NotDeleted, DocsStale, LogElsewhere
     |-- ServerError            5    the server could not be started, reached or made ready
-    |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding,
-    |       NoRight, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing, PortTaken, NameConflict,
-    |       OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised, OtherPassword,
-    |       OtherRole, OtherDatabase, WrongServer, ProgramMissing, InUse, ConnectionFailed, DatabaseMissing,
-    |       PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown, HostUnreachable,
-    |       NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted, ServerFull,
-    |       ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
-    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded
+    |       NotRunning, NotReady, ServerLost, ServerTooOld, PoolerInBetween, ReadOnlyServer, WrongEncoding, NoRight,
+    |       NoScratch, CopyFailed, SchemaUnread, EngineUnavailable, EngineElsewhere, EngineFailed, ImageMissing,
+    |       PortTaken, NameConflict, OtherCheckout, PortDiffers, ContainerExited, ContainerPaused, HalfInitialised,
+    |       OtherPassword, OtherRole, OtherDatabase, WrongServer, ProgramMissing, InUse, ConnectionFailed,
+    |       DatabaseMissing, PasswordRefused, RoleRefused, DatabaseClosed, ConnectionRefused, HostUnknown,
+    |       HostUnreachable, NotPostgres, TlsRequired, TlsNotOffered, CertificateRefused, TlsSettings, NotAdmitted,
+    |       ServerFull, ClientMissing, NoEmbedded, FolderClosed, FolderNotOurs, FolderOfVersion, EmbeddedPortTaken,
+    |       PortForbidden, EmbeddedFailed, EmbeddedGone, EmbeddedPassword, WrongEmbedded, NoShell, ListingFailed
     |-- LockError              6    another run, or a table lock, could not be waited out
-    |       RunIsHeld, TableIsHeld, ResetBlocked
+    |       RunIsHeld, TableIsHeld, HistoryIsHeld, BackupBlocked, RestoreBlocked, ResetBlocked, LookBlocked
     |-- CheckFailed            7    `--check`: pending or drifted
     |       CheckPending
     `-- Interrupted          130    cancelled and rolled back
-           Cancelled
+           RestoreInterrupted, Cancelled, RehearsalStopped
 
 An error says four things: what happened, where, what follows from it, and what to type next. The
 sentences of a kind of failure are built in its class, so that one place holds the words.
@@ -33,6 +37,10 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class ToolError(Exception):
@@ -114,14 +122,84 @@ class SettingsError(UsageError):
 class FilesError(UsageError):
     """Migration files that make no sense."""
 
-    def __init__(self, problems: list[str]) -> None:
-        """List them all."""
+    def __init__(self, problems: list[str], same: list[list[str]] | None = None) -> None:
+        """List them all.
+
+        Args:
+            problems: a line for each.
+            same: the names of files that have one number between them, for each such number.
+
+        """
+        self.problems, self.same = problems, same or []
         count = "One migration file cannot" if len(problems) == 1 else f"{len(problems)} migration files cannot"
         super().__init__(
             f"{count} be used.",
             where="\n".join(f"  {problem}" for problem in problems),
             consequence="Nothing was started or changed.",
             next="Mend them, then run the same command again.",
+        )
+
+
+class NumberTaken(FilesError):
+    """Two files with one number, mostly after a merge of two branches."""
+
+    def __init__(self, error: FilesError, known: list[tuple[str, str]], *, asked: bool) -> None:
+        """Say what is known of each file and how it is mended.
+
+        Args:
+            error: what is wrong with the folder, this included.
+            known: (file name, when and by whom it was applied; empty: it was not) of each.
+            asked: whether the history could be read.
+
+        """
+        super().__init__(error.problems, error.same)
+        free = [name for name, since in known if not since]
+        if asked:
+            lines = [f"    {name}: {f'applied {since}' if since else 'not applied here'}" for name, since in known]
+        else:
+            lines = ["    Which of them was applied is not known: the database does not answer."]
+        self.where += "\n" + "\n".join(lines)
+        self.next = (
+            f"Give the one that is new another number:  invoke migrate-new --renumber {free[-1]}"
+            if free
+            else "Both were applied, so neither can get another number; remove the one that is wrong."
+        )
+
+
+class NameUnusable(UsageError):
+    """A name that cannot become a file's."""
+
+    def __init__(self, name: str, longest: int) -> None:
+        """Say what can."""
+        super().__init__(
+            f"{name!r} cannot be the name of a migration.",
+            where=f"  A name has letters a to z, digits and underscores, and at most {longest} characters.",
+            consequence="Nothing was created.",
+            next="invoke migrate-new add_face_landmarks",
+        )
+
+
+class NotAPair(UsageError):
+    """A file that cannot get another number."""
+
+    def __init__(self, name: str) -> None:
+        """Say what can."""
+        super().__init__(
+            f"{name} cannot get another number: it is no NNN_name.sql in the folder of the migrations, or git refuses.",
+            consequence="Nothing was moved.",
+            next="invoke migrate-status",
+        )
+
+
+class AppliedAlready(Refused):
+    """An applied file keeps its number."""
+
+    def __init__(self, label: str, since: str) -> None:
+        """Say since when."""
+        super().__init__(
+            f"{label} was applied ({since}), so it keeps its number: other databases may have it, too.",
+            consequence="Nothing was moved.",
+            next="Renumber the other file of that number, or undo this one first:  invoke migrate-rollback --plan",
         )
 
 
@@ -135,7 +213,9 @@ class DriftError(Refused):
         ),
         "missing": (
             "was applied, but its file is gone",
-            "bring the file back (another branch?), or forget it:  invoke migrate-resolve {} --pending",
+            """bring its file back (another branch?),
+    or undo the newest, this one by the history's copy of its down script:  invoke migrate-rollback
+    or forget it:  invoke migrate-resolve {} --pending""",
         ),
         "out-of-order": (
             "was never applied, but newer files were",
@@ -170,6 +250,147 @@ class DriftError(Refused):
         )
 
 
+class NotCommitted(Refused):
+    """Files that would be removed, and that git does not keep."""
+
+    def __init__(self, names: list[str], folder: str) -> None:
+        """Name them."""
+        super().__init__(
+            "Git does not keep these files as they are, so removing them would lose them.",
+            where="\n".join(f"  {folder}/{name}" for name in names[:10])
+            + (f"\n  and {len(names) - 10} more" if len(names) > 10 else ""),
+            consequence="Nothing was changed.",
+            next="Commit them, then run the same command again.",
+        )
+
+
+class NothingToSquash(UsageError):
+    """Fewer than two files."""
+
+    def __init__(self, last: str) -> None:
+        """Say what it takes."""
+        super().__init__(
+            f"There are no two files up to {last} that could become one.",
+            consequence="Nothing was changed.",
+            next="invoke migrate-status",
+        )
+
+
+class SquashDiffers(Refused):
+    """The one file does not make what the single ones make."""
+
+    def __init__(self, differences: str) -> None:
+        """Show what differs."""
+        super().__init__(
+            "One file in their place would not make the same database, as a trial on a throw-away one shows.",
+            where=differences,
+            consequence="Nothing was changed.",
+            next="Squash up to a version before the one that makes what differs; invoke migrate-status lists them.",
+        )
+
+
+class NotTheSame(Refused):
+    """A database that is to be adopted, and is not what the files would make."""
+
+    def __init__(self, last: str, count: int, differences: str) -> None:
+        """Show what differs.
+
+        Args:
+            last: the last version that it is compared with.
+            count: of the objects that differ.
+            differences: table by table.
+
+        """
+        super().__init__(
+            f"This database is not what the files up to {last} make"
+            f" ({count} object{'s differ' if count > 1 else ' differs'}).",
+            where=f"{differences}\n  (missing: the files make it; extra: only the database has it;"
+            " - as the files make it, + as it is)",
+            consequence="Recording the files as applied would hide this, so nothing was changed.",
+            next=(
+                "Compare with an older version, if it stands at one:  invoke migrate-baseline --to 007\n"
+                "Or change the database until they agree, or record it with the difference:"
+                "  invoke migrate-baseline --anyway"
+            ),
+        )
+
+
+class InsideSquash(Refused):
+    """A database that stands between the first and the last of the files that were squashed into one."""
+
+    def __init__(self, squash: str, replaced: tuple[str, str], applied: list[str]) -> None:
+        """Say where it stands.
+
+        Args:
+            squash: the file that took their place.
+            replaced: the first and the last file that it replaces.
+            applied: what of them is applied.
+
+        """
+        first, last = replaced
+        super().__init__(
+            f"{squash} replaces {first} to {last}, and this database has only some of them, or has them otherwise.",
+            where=f"  applied here: {', '.join(applied[:5])}"
+            + (f" and {len(applied) - 5} more" if len(applied) > 5 else ""),
+            consequence="Neither the one file nor the rest of the others would be right, so nothing was changed.",
+            next=(
+                f"Check out the last commit that has {last}.sql, bring the database up to it:\n"
+                f"  invoke migrate --to {last.partition('_')[0]}\n"
+                "Then come back to this one, and go on:  invoke migrate"
+            ),
+        )
+
+
+class CannotUndo(Refused):
+    """Versions whose down script is missing, or is another one than when they were applied."""
+
+    def __init__(self, problems: list[tuple[str, bool, str]], folder: str) -> None:
+        """Say what stands in the way and how each is settled.
+
+        Args:
+            problems: (version_name, whether its file is there, how its script differs; empty: it has none) of each.
+            folder: where the files are.
+
+        """
+        where, ways = [], []
+        for label, has_file, diff in problems:
+            version = label.partition("_")[0]
+            if diff:
+                where.append(f"  {label}: its down script is another one than when it was applied\n{diff}")
+                ways.append(f"  {label}: undo the edit, or accept it:  invoke migrate-resolve {version} --applied")
+            elif has_file:
+                where.append(f"  {label} has no down script")
+                ways.append(
+                    f"  {label}: write {folder}/{label}.down.sql, then:  invoke migrate-resolve {version} --applied\n"
+                    f"    or undo it by hand, then:  invoke migrate-resolve {version} --pending"
+                )
+            else:
+                where.append(f"  {label} has no down script: its file is gone, and the history keeps none")
+                ways.append(
+                    f"  {label}: bring its file back (another branch?) and write its down script,\n"
+                    f"    or undo it by hand, then:  invoke migrate-resolve {version} --pending"
+                )
+        super().__init__(
+            "Not everything of this can be undone.",
+            where="\n".join(where),
+            consequence="Nothing was changed.",
+            next="\n".join(ways),
+        )
+
+
+class HistoryMoved(Refused):
+    """Something newer was applied after a rollback was planned."""
+
+    def __init__(self, newer: list[str]) -> None:
+        """Name it."""
+        super().__init__(
+            "Another run has applied something newer in the meantime.",
+            where="\n".join(f"  {label}" for label in newer),
+            consequence="So the plan that was shown does not hold any more, and it was not carried out any further.",
+            next="Look at the plan again:  invoke migrate-rollback --plan",
+        )
+
+
 class CannotWork(Refused):
     """Files that cannot work as they are, known before anything ran."""
 
@@ -197,6 +418,19 @@ class CannotWork(Refused):
             where="\n".join(where),
             consequence="Nothing was changed.",
             next="\n".join(sorted(ways)),
+        )
+
+
+class LintFindings(Refused):
+    """Files that would lock or break something."""
+
+    def __init__(self, count: int) -> None:
+        """Say how many errors; the findings themselves were shown."""
+        super().__init__(
+            f"{count} error{'s' if count > 1 else ''}: such files would lock out or break programs that are running.",
+            consequence="Nothing was run or changed.",
+            next="Write each the safe way, or excuse it with the reason, at the top of its file:\n"
+            "-- migrate: allow RULE why it does no harm here",
         )
 
 
@@ -254,19 +488,50 @@ class MigrationFailed(ToolError):
         detail: str | None = None,
         hint: str | None = None,
         excerpt: str = "",
-        next: str = "",  # noqa: A002
+        undo: bool = False,
     ) -> None:
         """Keep the parts and build the sentence."""
         said = [message, *(f"{word}: {text}" for word, text in (("Detail", detail), ("Hint", hint)) if text)]
         place = f"{file}:{line}" if line else file
         super().__init__(
-            f"{version}_{name} failed" + (f" (SQLSTATE {sqlstate})" if sqlstate else "") + ": " + "\n".join(said),
+            f"{f'Undoing {version}_{name}' if undo else f'{version}_{name}'} failed"
+            + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
+            + ": "
+            + "\n".join(said),
             where=f"  {place}" + (f"\n{excerpt}" if excerpt else ""),
             consequence=consequence,
-            next=next or "Mend the file, then:  invoke migrate",
+            next=(
+                f"Mend the down script and accept it:  invoke migrate-resolve {version} --applied\n"
+                "Then go on:  invoke migrate-rollback"
+                if undo
+                else "Mend the file, then:  invoke migrate"
+            ),
         )
         self.version, self.name, self.file, self.line = version, name, file, line
         self.message, self.sqlstate, self.detail, self.hint = message, sqlstate, detail, hint
+
+
+class TrialFailed(MigrationFailed):
+    """A file that is applied could not be applied to a throw-away database."""
+
+    def __init__(self, failure: MigrationFailed) -> None:
+        """Say that it was a trial."""
+        super().__init__(
+            version=failure.version,
+            name=failure.name,
+            file=failure.file,
+            line=failure.line,
+            message=failure.message,
+            sqlstate=failure.sqlstate,
+            detail=failure.detail,
+            hint=failure.hint,
+            consequence="It was tried on a throw-away database, which is gone again; nothing else was changed.",
+        )
+        self.what = f"On a throw-away database, {self.what}"
+        self.next = (
+            "Files must be able to run on a new database of this server. Roles and tablespaces belong to the whole\n"
+            "server, so a file makes them only when they are missing (IF to_regrole('...') IS NULL in a DO block)."
+        )
 
 
 class RunIsHeld(LockError):
@@ -400,12 +665,125 @@ class WrongEncoding(ServerError):
 class NoRight(ServerError):
     """The role lacks a right."""
 
-    def __init__(self, user: str, right: str, database: str) -> None:
-        """Say which."""
+    def __init__(self, user: str, right: str, database: str, *, grant: str = "CREATE, USAGE ON SCHEMA public") -> None:
+        """Say which, and what would give it."""
         super().__init__(
             f"The role {user} may not {right} (database {database}).",
             consequence="Nothing was changed.",
-            next=f'As a superuser:  GRANT CREATE, USAGE ON SCHEMA public TO "{user}";  or set DB_USER to the owner.',
+            next=f'As a superuser:  GRANT {grant} TO "{user}";  or set DB_USER to the owner.',
+        )
+
+
+class NoScratch(ServerError):
+    """A throw-away database could not be made."""
+
+    def __init__(self, user: str, said: str, *, may_not: bool) -> None:
+        """Say why.
+
+        Args:
+            user: the role that wanted it.
+            said: what the server said.
+            may_not: it lacks the right, rather than the server something.
+
+        """
+        super().__init__(
+            f"The role {user} may not create databases, and this works on a throw-away one."
+            if may_not
+            else "The throw-away database that this works on could not be made.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="The original was only read; nothing was changed.",
+            next=f'As a superuser:  ALTER ROLE "{user}" CREATEDB;  or set DB_USER to a role that has it.'
+            if may_not
+            else "Mend what it says, then run the same command again.",
+        )
+
+
+class CopyFailed(ServerError):
+    """The database could not be copied."""
+
+    def __init__(self, said: str) -> None:
+        """Say what pg_dump, pg_restore or the system said."""
+        super().__init__(
+            "The database could not be copied into a throw-away one.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="The copy is gone again. The original was only read.",
+            next="Mend what it says; without the rows it needs less:  invoke migrate-rehearse --schema-only",
+        )
+
+
+class SchemaUnread(ServerError):
+    """pg_dump could not read the schema."""
+
+    def __init__(self, database: str, said: str) -> None:
+        """Say what pg_dump said."""
+        super().__init__(
+            f"The schema of the database {database} could not be read.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="Nothing was changed.",
+            next="Run it as the owner of everything in it (DB_USER), or as a superuser.",
+        )
+
+
+class SqlGone(Refused):
+    """What was applied is nowhere to be had."""
+
+    def __init__(self, labels: list[str]) -> None:
+        """Say of which versions."""
+        super().__init__(
+            "What some versions did is neither in the folder nor, because it is long, in the history.",
+            where="\n".join(f"  {label}" for label in labels),
+            consequence="So it cannot be known what the schema should be. Nothing was changed.",
+            next="Bring the files back as they were when they were applied (git knows):  invoke migrate-status",
+        )
+
+
+class NotRebuilt(Refused):
+    """The applied files do not run on an empty database."""
+
+    def __init__(self, failure: MigrationFailed) -> None:
+        """Say which one, and why."""
+        super().__init__(
+            f"The applied files do not make their schema anew: {failure.what}",
+            where=failure.where,
+            consequence="So the live schema has nothing to be compared with. The database itself was only read.",
+            next="A new database meets the same failure. Make the file run on an empty one, and accept the edit:\n"
+            f"  invoke migrate-resolve {failure.version} --applied",
+        )
+
+
+class RehearsalFailed(Refused):
+    """A file failed on the copy, or a way back did not lead back."""
+
+    def __init__(self, sentences: list[str], failure: MigrationFailed | None) -> None:
+        """Say what did.
+
+        Args:
+            sentences: the verdict.
+            failure: of the file that failed.
+
+        """
+        super().__init__(
+            "The rehearsal found what should be mended before this is run for real.",
+            where="\n".join(
+                [*(f"  {sentence}" for sentence in sentences), *([failure.what, failure.where] if failure else [])]
+            ),
+            consequence="The copy is gone again. The database itself was only read.",
+            next="Mend the files, then:  invoke migrate-rehearse",
+        )
+
+
+class SchemaDiffers(Refused):
+    """The live schema is not the one that the applied files make."""
+
+    def __init__(self, count: int, where: str) -> None:
+        """Say how much of it."""
+        objects = "One object is" if count == 1 else f"{count} objects are"
+        super().__init__(
+            f"{objects} not as the applied files make {'it' if count == 1 else 'them'}: {where}.",
+            consequence="Somebody changed the database by hand, or a file did something that depends on the day."
+            " The database was only read.",
+            next="Keep a change by writing it down:  invoke migrate-new NAME\n"
+            "or take it back by hand (invoke db.shell), then:  invoke migrate-verify",
         )
 
 
@@ -428,7 +806,7 @@ class NotRecorded(ToolError):
     def __init__(self, labels: list[str]) -> None:
         """Say what is missing."""
         super().__init__(
-            "psql reported success, but the history does not hold these files.",
+            "psql reported success, but the history does not agree about these files.",
             where="\n".join(f"  {label}" for label in labels),
             consequence="Their changes may be there or not; look before you go on.",
             next="invoke migrate-status",
@@ -461,7 +839,12 @@ class ComposeUnsupported(UsageError):
 
 
 class EngineUnavailable(ServerError):
-    """No Docker engine answers."""
+    """No Docker engine answers.
+
+    Attributes:
+        tried: (endpoint, reason) of each.
+
+    """
 
     def __init__(self, tried: list[tuple[str, str]]) -> None:
         """Say where it was looked for, and what came back.
@@ -477,6 +860,7 @@ class EngineUnavailable(ServerError):
             consequence="Nothing was started or changed.",
             next="Start Docker (Docker Desktop, or: sudo systemctl start docker), or do without:  DB_SERVER=embedded",
         )
+        self.tried = tried
 
 
 class EngineElsewhere(ServerError):
@@ -522,15 +906,17 @@ class ImageMissing(ServerError):
 class PortTaken(ServerError):
     """Somebody else listens on the port."""
 
-    def __init__(self, port: int, holder: str) -> None:
+    def __init__(self, port: int, holder: str, program: str = "") -> None:
         """Say which port, and who has it where that is known.
 
         Args:
             port: the port of this machine.
             holder: a container's name; empty when it is none of this engine.
+            program: a program's name and process; empty when that is not known.
 
         """
-        who = f"container {holder}" if holder else "another program on this machine (a PostgreSQL of its own?)"
+        another = program or "another program on this machine (a PostgreSQL of its own?)"
+        who = f"container {holder}" if holder else another
         stop = f"stop the other one:  docker stop {holder}" if holder else "stop the other program"
         super().__init__(
             f"Port {port} is taken by {who}.",
@@ -717,7 +1103,139 @@ class BackupFailed(Refused):
             "The backup could not be taken.",
             where=f"  {said}",
             consequence="No backup file was left, and nothing in the database was changed.",
-            next="Mend that, or set BACKUP_DIR to another folder, then run the same command again.",
+            next="Take it as a superuser, or as a role that has BYPASSRLS and may read everything (DB_USER)."
+            if "row-level security" in said
+            else "Mend that, or set BACKUP_DIR to another folder, then run the same command again.",
+        )
+
+
+class HistoryIsHeld(LockError):
+    """The history cannot be read at this moment."""
+
+    def __init__(self, table: str, holder: str) -> None:
+        """Say who has it, if that is a run."""
+        super().__init__(
+            f"The history of migrations ({table}) is locked by another session.",
+            where=f"  {holder}" if holder else "",
+            consequence="So nothing can be said about it, and nothing was changed.",
+            next="Run the same command again when that session is done.",
+        )
+
+
+class BackupBlocked(LockError):
+    """Another session holds a table that pg_dump wants to read."""
+
+    def __init__(self, blockers: Sequence[str]) -> None:
+        """Say who."""
+        super().__init__(
+            "The backup could not be taken: another session holds a table for itself.",
+            where="\n".join(f"  {blocker}" for blocker in blockers),
+            consequence="No backup file was left, and nothing in the database was changed.",
+            next="Run the same command again when that session is done, or raise DB_WAIT_TIMEOUT.",
+        )
+
+
+class BackupExists(UsageError):
+    """A backup never replaces a file."""
+
+    def __init__(self, file: str) -> None:
+        """Say which is there."""
+        super().__init__(
+            f"{file} is there already.",
+            consequence="It was left as it is; no backup was taken.",
+            next="Name another file with --out, or leave --out away: then the name has the time in it.",
+        )
+
+
+class NotABackup(UsageError):
+    """The file to restore is something else."""
+
+    def __init__(self, file: str, why: str) -> None:
+        """Say why it cannot be used."""
+        super().__init__(
+            f"{file} cannot be read as a backup in pg_dump's custom format.",
+            where="\n".join(f"  {line}" for line in why.splitlines()),
+            consequence="Nothing was changed.",
+            next="Name a file that invoke db.backup made. A file of SQL statements is run by psql:  invoke db.shell",
+        )
+
+
+class BackupDamaged(Refused):
+    """The file is not what was written."""
+
+    def __init__(self, file: str, why: str) -> None:
+        """Say how that is known."""
+        super().__init__(
+            f"{file} is damaged, or is not the file that was written.",
+            where=f"  {why}",
+            consequence="Nothing was changed.",
+            next="Take another backup, or fetch this one again together with its .sha256 file.",
+        )
+
+
+class BackupTooNew(Refused):
+    """The backup is of a newer server."""
+
+    def __init__(self, file: str, made_on: str, has: int) -> None:
+        """Say which versions."""
+        super().__init__(
+            f"{file} was made of PostgreSQL {made_on}; this server is PostgreSQL {has}, which is older.",
+            consequence="Nothing was changed.",
+            next="Restore it into a server of that version or a newer one.",
+        )
+
+
+class RestoreFailed(Refused):
+    """A backup could not be put back."""
+
+    MENDS = {  # noqa: RUF012 - never changed
+        "42704": "A role that is missing (see above) belongs to the whole server and so is in no backup: create it,\n"
+        '  invoke db.shell --command "CREATE ROLE ..."    then run the same command again.',
+        "42501": "Run it as the owner of everything in the backup (DB_USER), or as a superuser.",
+        "0A000": "Install on the server what is missing there (an extension?), then run the same command again.",
+        "58P01": "Install on the server what is missing there (an extension?), then run the same command again.",
+    }
+
+    def __init__(self, said: str, sqlstate: str = "") -> None:
+        """Say what pg_restore or the server said.
+
+        Args:
+            said: in their words.
+            sqlstate: the server's code; empty when it was not the server.
+
+        """
+        super().__init__(
+            "The backup could not be restored" + (f" (SQLSTATE {sqlstate})." if sqlstate else "."),
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="It was one transaction, and it was rolled back: everything is as before.",
+            next=self.MENDS.get(sqlstate, "Mend that, or take another backup, then run the same command again."),
+        )
+
+
+class RestoreBlocked(LockError):
+    """Somebody uses a table that was to be replaced."""
+
+    def __init__(self, said: str) -> None:
+        """Say what the server said."""
+        super().__init__(
+            "The database could not be emptied: another session uses a table.",
+            where=f"  {said}",
+            consequence="Nothing was restored; everything is as before.",
+            next="End the other session (application, db.shell?), then run the same command again.",
+        )
+
+
+class RestoreInterrupted(Interrupted):
+    """Ctrl-C or SIGTERM in the middle of a restore."""
+
+    def __init__(self, *, is_done: bool) -> None:
+        """Say how it ended."""
+        super().__init__(
+            "The restore was interrupted.",
+            consequence="It had just been committed: the database has what the backup holds."
+            if is_done
+            else "It was one transaction, and it was rolled back: everything is as before.",
+            next="invoke migrate-status",
         )
 
 
@@ -750,13 +1268,14 @@ class ResetBlocked(LockError):
 class NotConfirmed(Refused):
     """The question was not answered with the word it asks for."""
 
-    def __init__(self, command: str) -> None:
-        """Say how to go on."""
-        super().__init__(
-            "Not confirmed.",
-            consequence="Nothing was changed.",
-            next=f"Type the word when asked, or, in a script:  invoke {command} --yes",
+    def __init__(self, command: str, word: str = "yes") -> None:
+        """Say how to go on; the name of a database is asked for whatever the flags say."""
+        flag = (
+            f"Type {word} when asked, or, in a script:  invoke {command} --yes"
+            if word == "yes"
+            else f"The database is on another machine, so type its name, {word}, when asked (a script pipes it in)."
         )
+        super().__init__("Not confirmed.", consequence="Nothing was changed.", next=flag)
 
 
 class CheckPending(CheckFailed):
@@ -773,6 +1292,18 @@ class Cancelled(Interrupted):
     def __init__(self) -> None:
         """Say that nothing is half done."""
         super().__init__("Interrupted.", consequence="No migration was running.", next="Run the same command again.")
+
+
+class RehearsalStopped(Interrupted):
+    """Ctrl-C or SIGTERM in the middle of a rehearsal."""
+
+    def __init__(self) -> None:
+        """Say that nothing is left."""
+        super().__init__(
+            "Interrupted.",
+            consequence="The copy is gone again. The database itself was only read.",
+            next="invoke migrate-rehearse",
+        )
 
 
 class NotStopped(Refused):
@@ -1067,15 +1598,17 @@ class FolderOfVersion(ServerError):
 class EmbeddedPortTaken(PortTaken):
     """The port of the embedded server is in use."""
 
-    def __init__(self, port: int, holder: str) -> None:
+    def __init__(self, port: int, holder: str, program: str = "") -> None:
         """Say which port, and which checkout's server has it where that is known.
 
         Args:
             port: the port of this machine.
             holder: the data folder of another embedded server; empty when it is something else.
+            program: a program's name and process; empty when that is not known.
 
         """
-        who = f"the PostgreSQL with its data in {holder}" if holder else "another program on this machine"
+        another = program or "another program on this machine"
+        who = f"the PostgreSQL with its data in {holder}" if holder else another
         ServerError.__init__(
             self,
             f"Port {port} is taken by {who}.",
@@ -1173,6 +1706,21 @@ class WrongEmbedded(WrongServer):
         )
 
 
+class HowFar(UsageError):
+    """How far to go back makes no sense."""
+
+    def __init__(self) -> None:
+        """Say what does."""
+        super().__init__(
+            "How far to go back is not clear.",
+            consequence="Nothing was changed.",
+            next=(
+                "A number of files, 1 or more:         invoke migrate-rollback --steps 2\n"
+                "Or the version that stays the newest:  invoke migrate-rollback --to 007"
+            ),
+        )
+
+
 class NoFile(UsageError):
     """A version whose file is gone cannot be recorded as it stands."""
 
@@ -1244,6 +1792,18 @@ class NoReadme(UsageError):
         )
 
 
+class PackageMissing(UsageError):
+    """A package that the tasks are made with is not installed."""
+
+    MEND = "python -m pip install -e ."
+
+    def __init__(self, name: str) -> None:
+        """Say which."""
+        super().__init__(
+            f"The Python package {name} is not installed.", consequence="Nothing was changed.", next=self.MEND
+        )
+
+
 class DotenvNotUtf8(UsageError):
     """The settings file is in another encoding (Windows PowerShell's > writes UTF-16)."""
 
@@ -1253,4 +1813,86 @@ class DotenvNotUtf8(UsageError):
             "The settings file .env is not UTF-8.",
             consequence="Nothing was started or changed.",
             next="Save .env as UTF-8, then run the same command again.",
+        )
+
+
+class NoSuchTable(UsageError):
+    """There is no table of that name."""
+
+    def __init__(self, name: str, near: list[str]) -> None:
+        """Say which there are.
+
+        Args:
+            name: as it was typed.
+            near: the names most like it.
+
+        """
+        super().__init__(
+            f"There is no table {name}.",
+            where=f"  Did you mean {' or '.join(near)}?" if near else "",
+            next="invoke db.tables",
+        )
+
+
+class NotACount(UsageError):
+    """A flag wants a number."""
+
+    def __init__(self, flag: str, text: str) -> None:
+        """Say what was given."""
+        super().__init__(
+            f"{flag} wants a whole number of 0 or more, like 100; it was given {text!r}.",
+            next=f"invoke db.logs {flag} 100",
+        )
+
+
+class LogElsewhere(Refused):
+    """Somebody else's server writes its log where only they know."""
+
+    def __init__(self, place: str) -> None:
+        """Say how to find out."""
+        super().__init__(
+            f"{place} is not a server that this project started, so its log cannot be read from here.",
+            next="Ask whoever runs it. Where the server writes to, if your role may know:\n"
+            '  invoke db.shell --command "SHOW log_destination"\n'
+            '  invoke db.shell --command "SELECT pg_current_logfile()"',
+        )
+
+
+class NoShell(ServerError):
+    """Neither a client program nor a way to the one in the container."""
+
+    def __init__(self, program: str, container: str) -> None:
+        """Say what was looked for."""
+        super().__init__(
+            f"{program} is not on this machine, nor the program docker, which would reach the one in {container}.",
+            consequence="Nothing was changed.",
+            next="Install PostgreSQL's client programs:\n"
+            "  macOS: brew install libpq    Debian, Ubuntu: apt install postgresql-client\n"
+            "  Fedora: dnf install postgresql    Windows: winget install PostgreSQL.PostgreSQL.18",
+        )
+
+
+class ListingFailed(ServerError):
+    """Psql could not show what it was asked for."""
+
+    def __init__(self, said: str) -> None:
+        """Show what it said."""
+        super().__init__(
+            "psql could not show it.",
+            where="\n".join(f"  {line}" for line in said.splitlines()),
+            consequence="Nothing was changed.",
+            next="Run the same command again, or look yourself:  invoke db.shell",
+        )
+
+
+class LookBlocked(LockError):
+    """A table that another session has locked cannot even be looked at."""
+
+    def __init__(self, waited: str) -> None:
+        """Say how long it was waited for (DB_LOCK_TIMEOUT)."""
+        super().__init__(
+            f"Another session has locked a table, a migration perhaps; nothing can be seen of it for {waited} now.",
+            consequence="Nothing was changed.",
+            next="Run the same command again when it is done. Who is at work:\n"
+            '  invoke db.shell --command "SELECT pid, usename, state, query FROM pg_stat_activity"',
         )

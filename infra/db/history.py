@@ -29,8 +29,9 @@ COMMENT ON TABLE {TABLE} IS 'What invoke migrate has applied here; written in th
 COLUMNS = ("version", "name", "status", "checksum", "sql", "down_sql", "applied_at", "applied_by", "duration_ms")
 
 # The same expression is asked for when the plan is made, under the lock, and after each file. XOR needs no
-# order, so one scan does; hashtextextended is stable within a server, which is all that is compared.
-ROW_HASH = "hashtextextended(version || '/' || status || '/' || checksum, 0)"
+# order, so one scan does; hashtextextended is stable within a server, which is all that is compared. xmin and
+# ctid tell one version of a row from another, so that a change of any other column shows too.
+ROW_HASH = "hashtextextended(version || '/' || status || '/' || checksum || '/' || xmin || ctid, 0)"
 DIGEST = f"(SELECT coalesce(bit_xor({ROW_HASH}), 0) FROM {TABLE})"
 
 READ = (
@@ -66,6 +67,11 @@ class Applied:
     def number(self) -> int:
         """The place in the order."""
         return int(self.version)
+
+    @property
+    def since(self) -> str:
+        """When and by whom, for messages."""
+        return f"{self.applied_at:%Y-%m-%d %H:%M} by {self.applied_by}"
 
     @property
     def label(self) -> str:

@@ -1,19 +1,22 @@
-"""The two rules that cannot be wrong, checked before anything runs; squawk parses, we do not."""
+"""squawk, which parses what we do not: run on texts, its remarks as values; and the two rules that cannot be wrong."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
 import sysconfig
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.db import staging
 from infra.db.errors import CannotWork
+from infra.db.rules import CONCURRENTLY, HARD, TRANSACTION_CONTROL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from infra.db.migration import Migration
 
@@ -23,10 +26,34 @@ COPY_DATA = re.compile(
     rf"(?is){QUOTED}|(?P<copy>\bcopy\b(?:--[^\n]*|/\*.*?\*/|'[^']*'|\"[^\"]*\"|[^;'\"])*?\bfrom{GAP}+stdin\b"
     r"(?:'[^']*'|[^;'])*;[^\n]*)\n(?:(?!\\\.\n).*?\n)??\\\.(?=\n|\Z)"
 )
-TRANSACTION_CONTROL = "transaction-nesting"
-CONCURRENTLY = "ban-concurrent-index-creation-in-transaction"
+PREPARED = re.compile(rf"(?is){QUOTED}|(?P<prepared>\bprepare{GAP}+transaction\b)")  # squawk does not know it
+LARGEST = 8 << 20  # bytes; parsing takes half a second and 30 MB for each MB of statements
 # ROLLBACK TO ends no transaction, though squawk says so.
 TO_SAVEPOINT = re.compile(rf"(?is)rollback{GAP}+((work|transaction){GAP}+)?to\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What squawk says of one place.
+
+    Attributes:
+        file: the name its text was given under.
+        line: of that text.
+        start: where the place begins, in characters of the text.
+        end: where it ends, likewise.
+        rule: squawk's name for it.
+        message: squawk's words.
+        help: what squawk advises; may be empty.
+
+    """
+
+    file: str
+    line: int
+    start: int
+    end: int
+    rule: str
+    message: str
+    help: str
 
 
 def _program() -> str:
@@ -45,6 +72,12 @@ def without_copy_data(sql: str) -> str:
     )
 
 
+def prepared(sql: str) -> str:
+    """Take away what would hide a finding: COPY data, comments that tell squawk something, being the only statement."""
+    heard = without_copy_data(sql).replace("squawk-", "squawk_")
+    return f"{heard}\n;\nSELECT 1;\n"
+
+
 def refuse_what_cannot_work(steps: Sequence[Migration], folder: str) -> None:
     """Stop before a file that ends its transaction, or builds an index concurrently inside one, is run.
 
@@ -56,42 +89,93 @@ def refuse_what_cannot_work(steps: Sequence[Migration], folder: str) -> None:
         CannotWork: with file and line of each finding.
 
     """
-    checked = {step.path.name: step for step in steps if step.directives.transaction and step.text.sql}
-    if not checked:
-        return
-    with tempfile.TemporaryDirectory(prefix="migrate-lint-") as name:
-        here = Path(name)
-        for step in checked.values():
-            (here / step.path.name).write_text(_for_squawk(step.text.sql or ""), encoding="utf-8", newline="\n")
-        findings = _squawk(here, sorted(checked))
+    checked = {step.file_name: sql for step in steps if step.directives.transaction and (sql := _sql(step))}
+    findings = [(f"{folder}/{file}:{line}", False) for file, sql in checked.items() for line in _prepared(sql)]
+    texts = {file: prepared(sql) for file, sql in checked.items()}
+    findings += [
+        (f"{folder}/{each.file}:{each.line}", each.rule == CONCURRENTLY)
+        for each in remarks(texts, in_transaction=True)
+        if each.rule in HARD
+    ]
     if findings:
-        raise CannotWork([(f"{folder}/{file}:{line}", rule == CONCURRENTLY) for file, line, rule in findings])
+        raise CannotWork(findings)
 
 
-def _for_squawk(sql: str) -> str:
-    """Take away what would hide a finding: COPY data, comments that silence squawk, being the only statement."""
-    heard = without_copy_data(sql).replace("squawk-ignore", "squawk_ignore")
-    return f"{heard}\n;\nSELECT 1;\n"
+def _sql(step: Migration) -> str | None:
+    """Return what a file says, also when the history does not keep it; None for one that is too large to parse.
+
+    In such a file, a transaction that it ends is only noticed when it has ended (`psql.driver`).
+    """
+    if step.text.sql is None and step.path and step.path.stat().st_size <= LARGEST:
+        return step.path.read_text(encoding="utf-8-sig")
+    return step.text.sql
 
 
-def _squawk(folder: Path, names: Iterable[str]) -> list[tuple[str, int, str]]:
-    """Return (file, line, rule) of what the two rules find; squawk exits 1 when anything is found at all."""
-    config = folder / ".squawk.toml"
-    config.write_text("", encoding="utf-8")  # not the project's: its exclusions are for style, these rules are not
-    done = subprocess.run(
-        [_program(), f"--config={config}", "--reporter=json", "--assume-in-transaction", *names],
-        cwd=folder,
-        capture_output=True,
-        check=False,
-    )
+def _prepared(sql: str) -> Iterator[int]:
+    """Yield the lines on which a transaction is prepared, which ends it here as well."""
+    heard = without_copy_data(sql)
+    for found in PREPARED.finditer(heard):
+        if found["prepared"]:
+            yield heard.count("\n", 0, found.start()) + 1
+
+
+def remarks(texts: Mapping[str, str], *, in_transaction: bool, server_version: str = "") -> list[Remark]:
+    """Return what squawk says of some files.
+
+    Args:
+        texts: name of each file, with .sql, and its prepared text.
+        in_transaction: whether each runs in one transaction.
+        server_version: like `18.4`; empty for squawk's own choice.
+
+    """
+    if not texts:
+        return []
+    with staging.folder() as here:
+        for file, text in texts.items():
+            (here / file).write_text(text, encoding="utf-8", newline="\n")
+        options = ["--assume-in-transaction"] if in_transaction else []
+        options += [f"--pg-version={server_version}"] if server_version else []
+        said = _squawk(here, options)
+    places = {file: _Places(text) for file, text in texts.items()}
+    found = [_remark(item, places[item["file"]]) for item in said]
     return [
-        (item["file"], item["line"] + 1, item["rule_name"])
-        for item in json.loads(done.stdout or b"[]")
-        if item["rule_name"] in (TRANSACTION_CONTROL, CONCURRENTLY) and not _goes_to_savepoint(folder, item)
+        each
+        for each in sorted(found, key=lambda each: (each.file, each.start))
+        if each.rule != TRANSACTION_CONTROL or not TO_SAVEPOINT.match(texts[each.file], each.start)
     ]
 
 
-def _goes_to_savepoint(folder: Path, item: dict[str, Any]) -> bool:
-    lines = (folder / item["file"]).read_bytes().split(b"\n")  # squawk counts bytes
-    rest = b"\n".join(lines[item["line"] :])[item["column"] :]
-    return TO_SAVEPOINT.match(rest.decode()) is not None
+def _squawk(folder: Path, options: Sequence[str]) -> list[dict[str, Any]]:
+    """Run squawk on all files of a folder; it exits with 1 when it has something to say."""
+    config = folder / ".squawk.toml"
+    config.write_text("", encoding="utf-8")  # not the project's: what it leaves out is for style
+    command = [_program(), f"--config={config}", "--reporter=json", *options, "*.sql"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"squawk ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
+    said: list[dict[str, Any]] = json.loads(done.stdout)
+    return said
+
+
+class _Places:
+    """The lines of a text, and where each begins."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.split("\n")
+        self._starts = list(itertools.accumulate((len(line) + 1 for line in self._lines), initial=0))
+
+    def offset(self, line: int, column: int) -> int:
+        """Return a place in characters; squawk counts lines from 0, and bytes within one."""
+        return self._starts[line] + len(self._lines[line].encode()[:column].decode(errors="ignore"))
+
+
+def _remark(item: Mapping[str, Any], places: _Places) -> Remark:
+    return Remark(
+        file=item["file"],
+        line=item["line"] + 1,
+        start=places.offset(item["line"], item["column"]),
+        end=places.offset(item["line_end"], item["column_end"]),
+        rule=item["rule_name"],
+        message=item["message"],
+        help=item["help"] or "",
+    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.db.errors import FilesError, UsageError
+from infra.db.rules import why_not_allowed
 from infra.db.settings import duration
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = re.compile(r"(?P<version>[0-9]+)_(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?)(?P<down>\.down)?\.sql")
 DIRECTIVE = re.compile(r"--\s*migrate:\s*(?P<word>\S*)\s*(?P<value>.*?)\s*")
+REPLACED = re.compile(r"(?P<label>[0-9]+_\S+) (?P<checksum>v[0-9]+:\S+)")
 COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 LEADING = re.compile(r"(?:\s*(?:--[^\n]*(?:\n|\Z)|/\*.*?\*/))*\s*", re.DOTALL)
 LONGEST_VERSION = 18  # digits; what fits a bigint, should a database ever be read by other tools
@@ -44,6 +46,25 @@ class Text:
     head: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A file that was squashed into another one.
+
+    Attributes:
+        label: version_name.
+        checksum: of its text.
+
+    """
+
+    label: str
+    checksum: str
+
+    @property
+    def number(self) -> int:
+        """The place in the order."""
+        return int(self.label.partition("_")[0])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directives:
     """What a file asks for in `-- migrate:` comments at its top.
@@ -52,12 +73,16 @@ class Directives:
         transaction: False when its statements run one by one, outside a transaction.
         lock_timeout: its own lock_timeout; None for the setting's.
         allow: lint rules it is excused from, with the reason.
+        replaces: the files that it was squashed from, in order.
+        run_time: objects that what it makes will make later, by patterns like `INDEX public.faces_of_*`.
 
     """
 
     transaction: bool = True
     lock_timeout: str | None = None
     allow: tuple[tuple[str, str], ...] = ()
+    replaces: tuple[Replaced, ...] = ()
+    run_time: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,21 +92,23 @@ class Migration:
     Attributes:
         version: the digits of the file name, leading zeros included.
         name: the words of the file name.
-        path: the file.
+        path: the file; None when it is the history's copy of one.
         text: what it says.
         directives: what it asks for.
         down_path: the file that undoes it, if there is one.
         down: what that says.
+        undo: whether it is a down script, which takes back what this version did.
 
     """
 
     version: str
     name: str
-    path: Path
+    path: Path | None
     text: Text
     directives: Directives
     down_path: Path | None = None
     down: Text | None = None
+    undo: bool = False
 
     @property
     def number(self) -> int:
@@ -92,6 +119,46 @@ class Migration:
     def label(self) -> str:
         """How it is called in messages."""
         return f"{self.version}_{self.name}"
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file, also when only a copy is left."""
+        return self.path.name if self.path else f"{self.label}{'.down' if self.undo else ''}.sql"
+
+
+def undoing(version: str, name: str, text: Text, path: Path | None) -> Migration:
+    """Return a down script as a step of a run.
+
+    Args:
+        version: what it takes back.
+        name: likewise.
+        text: what it says.
+        path: its file; None when it is the history's copy.
+
+    Raises:
+        FilesError: its directives make no sense.
+
+    """
+    try:
+        asked = directives(f"{version}_{name}.down.sql", text.head)
+    except _BadFile as error:
+        raise FilesError([str(error)]) from None
+    return Migration(version=version, name=name, path=path, text=text, directives=asked, undo=True)
+
+
+def remembered(version: str, name: str, sql: str) -> Migration:
+    """Return what ran, as the history keeps it.
+
+    Raises:
+        FilesError: its directives make no sense (any more).
+
+    """
+    text = kept_text(sql)
+    try:
+        asked = directives(f"{version}_{name}.sql", text.head)
+    except _BadFile as error:
+        raise FilesError([str(error)]) from None
+    return Migration(version=version, name=name, path=None, text=text, directives=asked)
 
 
 def read_folder(folder: Path, shown: str) -> tuple[Migration, ...]:
@@ -125,9 +192,11 @@ def read_folder(folder: Path, shown: str) -> tuple[Migration, ...]:
             downs[f"{named['version']}_{named['name']}"] = path
         elif named:
             ups[f"{named['version']}_{named['name']}"] = named, path
-    problems += _number_problems(
-        shown, [path.name for _, path in ups.values()], [m["version"] for m, _ in ups.values()]
-    )
+    same = _same_numbers(ups)
+    problems += [
+        f"{' and '.join(f'{shown}/{name}' for name in names)}: they have one number; only one file can"
+        for names in same
+    ]
     problems += [
         f"{shown}/{path.name}: there is no {label}.sql that it could undo"
         for label, path in downs.items()
@@ -140,7 +209,7 @@ def read_folder(folder: Path, shown: str) -> tuple[Migration, ...]:
         except _BadFile as error:
             problems.append(f"{shown}/{error}")
     if problems:
-        raise FilesError(problems)
+        raise FilesError(problems, same)
     return tuple(sorted(migrations, key=lambda migration: migration.number))
 
 
@@ -160,17 +229,19 @@ def _name_problem(path: Path, named: re.Match[str] | None) -> str:
     return ""
 
 
-def _number_problems(shown: str, names: list[str], versions: list[str]) -> Iterator[str]:
-    same: dict[int, list[str]] = {}
-    for name, version in zip(names, versions, strict=True):
-        same.setdefault(int(version), []).append(f"{shown}/{name}")
-    for number, paths in same.items():
-        if len(paths) > 1:
-            yield f"{' and '.join(paths)}: both have the number {number}; give one of them the next free number"
+def _same_numbers(ups: dict[str, tuple[re.Match[str], Path]]) -> list[list[str]]:
+    """Return the names of the files that have one number between them, for each such number."""
+    names: dict[int, list[str]] = {}
+    for named, path in ups.values():
+        names.setdefault(int(named["version"]), []).append(path.name)
+    return [group for group in names.values() if len(group) > 1]
 
 
 def _read(named: re.Match[str], path: Path, down_path: Path | None) -> Migration:
     text = read_text(path)
+    down = read_text(down_path) if down_path else None
+    if down_path and down:
+        directives(down_path.name, down.head)  # a fault in it should not wait for the night it is needed
     return Migration(
         version=named["version"],
         name=named["name"],
@@ -178,8 +249,13 @@ def _read(named: re.Match[str], path: Path, down_path: Path | None) -> Migration
         text=text,
         directives=directives(path.name, text.head),
         down_path=down_path,
-        down=read_text(down_path) if down_path else None,
+        down=down,
     )
+
+
+def kept_text(sql: str) -> Text:
+    """Return the Text of SQL that the history kept."""
+    return Text(checksum=f"{CHECKSUM_RULE}:{hashlib.sha256(sql.encode()).hexdigest()}", sql=sql, head=_head(sql))
 
 
 def read_text(path: Path) -> Text:
@@ -251,25 +327,55 @@ def _head(sql: str) -> tuple[str, ...]:
 
 def directives(file_name: str, head: tuple[str, ...]) -> Directives:
     """Read the `-- migrate:` lines at the top of a file."""
-    transaction, lock_timeout, allow = True, None, []
+    transaction, lock_timeout = True, None
+    allow: list[tuple[str, str]] = []
+    replaces: list[Replaced] = []
+    run_time: list[str] = []
     for number, line in enumerate(head, start=1):
         said = DIRECTIVE.fullmatch(line)
-        if not said:
-            continue
-        match said["word"], said["value"]:
-            case "no-transaction", "":
-                transaction = False
-            case "lock-timeout", value:
-                try:
-                    lock_timeout = duration(value)
-                except ValueError as error:
-                    raise _BadFile(f"{file_name}:{number}: lock-timeout {value!r} {error}") from None
-            case "allow", value if " " in value:
-                rule, _, reason = value.partition(" ")
-                allow.append((rule, reason.strip()))
-            case word, value:
-                raise _BadFile(
-                    f"{file_name}:{number}: '-- migrate: {word}{' ' + value if value else ''}' says nothing we know;"
-                    " it is one of: no-transaction, lock-timeout 30s, allow RULE reason"
-                )
-    return Directives(transaction=transaction, lock_timeout=lock_timeout, allow=tuple(allow))
+        try:
+            match said and (said["word"], said["value"]):
+                case None:
+                    pass
+                case "no-transaction", "":
+                    transaction = False
+                case "lock-timeout", value:
+                    lock_timeout = _lock_timeout(value)
+                case "allow", value if value:
+                    allow.append(_allowed(value))
+                case "replaces", value if found := REPLACED.fullmatch(value):
+                    replaces.append(Replaced(found["label"], found["checksum"]))
+                case "run-time", value if " " in value:
+                    run_time.append(value)
+                case word, value:
+                    _refuse(word, value)
+        except ValueError as error:
+            raise _BadFile(f"{file_name}:{number}: {error}") from None
+    return Directives(
+        transaction=transaction,
+        lock_timeout=lock_timeout,
+        allow=tuple(allow),
+        replaces=tuple(replaces),
+        run_time=tuple(run_time),
+    )
+
+
+def _lock_timeout(value: str) -> str:
+    try:
+        return duration(value)
+    except ValueError as error:
+        raise ValueError(f"lock-timeout {value!r} {error}") from None
+
+
+def _allowed(value: str) -> tuple[str, str]:
+    rule, _, reason = value.partition(" ")
+    if why := why_not_allowed(rule, reason):
+        raise ValueError(why)
+    return rule, reason.strip()
+
+
+def _refuse(word: str, value: str) -> None:
+    raise ValueError(
+        f"'-- migrate: {word}{' ' + value if value else ''}' says nothing we know;"
+        " it is one of: no-transaction, lock-timeout 30s, allow RULE reason, run-time INDEX public.name_*"
+    )

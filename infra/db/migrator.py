@@ -14,6 +14,7 @@ A run, in order; the README links here for its guarantees:
 5. A file that meets its lock_timeout is rolled back, its blocker is shown, and it is tried again, a bounded number of
    times.
 6. Ctrl-C ends the backend by its unique application_name and waits until its transaction is rolled back.
+   Going back runs down scripts by the same driver: the history row is deleted in the transaction of its script.
 7. Success is what the history says afterwards, together with psql's exit code and the driver's END mark: never one
    alone.
 8. Commits before the last of a run do not wait for the disk; the last one flushes them all. When a run stops early,
@@ -24,36 +25,38 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import random
 import secrets
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from infra.db import errors, lint, plan, psql
-from infra.db.database import describe
+from infra.db import errors, lint, plan, psql, staging
+from infra.db.database import LOCK_POLL, TRANSIENT, describe
 from infra.db.servers.process import lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-    from infra.db.database import Backend, Database
+    from infra.db.database import Backend, Database, Statement
     from infra.db.history import Applied, History
     from infra.db.migration import Migration
-    from infra.db.servers import Server
+    from infra.db.servers import Programs
     from infra.db.settings import Settings
 
 COPY_CHUNK = 1 << 20  # bytes
 WATCH_AFTER = 0.2  # seconds that a file may take before the server is asked what it is doing
-WATCH_EVERY = 1.0  # seconds
+WATCH_EVERY = 1.0  # seconds between questions for blockers and progress
+SLOW = 1.0  # seconds; a statement that takes longer is listed at the end of a run
 FIRST_PAUSE = 0.5  # seconds before the first retry; doubled each time, with jitter
 LONGEST_PAUSE = 10.0
 LOCK_STATES = ("55P03", "40P01")  # lock_not_available, deadlock_detected: rolled back, worth another try
 NOT_IN_TRANSACTION = "25001"  # active_sql_transaction: "... cannot run inside a transaction block"
 MOST_ROUNDS = 1000  # of planning anew; each means that another run has changed the history, or a retry
+CONNECTION = "connection"  # in the tries, beside the versions
 SHOWN_OUTPUT = 10  # lines of a file's own query results that are passed on
 
 
@@ -89,6 +92,24 @@ class Doing:
 
 
 @dataclass(frozen=True, slots=True)
+class Slow:
+    """A statement took longer than `SLOW`.
+
+    Attributes:
+        migration: whose it is.
+        line: where it begins in the file; None when it is not found there (our own COMMIT, a file that is not kept).
+        seconds: how long it took, to about a quarter of a second.
+        text: its first line.
+
+    """
+
+    migration: Migration
+    line: int | None
+    seconds: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Another run holds the lock."""
 
@@ -105,7 +126,7 @@ class Retrying:
     pause: float
 
 
-Event = Started | Finished | Said | Doing | Waiting | Retrying
+Event = Started | Finished | Said | Doing | Slow | Waiting | Retrying
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +164,11 @@ class _Run:
     shown: int = 0
 
     @property
+    def undoes(self) -> bool:
+        """Whether it goes back."""
+        return self.steps[0].undo
+
+    @property
     def is_stale(self) -> bool:
         """Whether to plan anew: the history has changed, or another run swept our files away before psql read them."""
         swept = self.error is not None and not self.error.version and "No such file or directory" in self.error.text
@@ -153,12 +179,13 @@ class Migrator:
     """Carries out plans on one database.
 
     Attributes:
+        files: all migrations, in order.
         applied: the history rows that were added since the last call of `migrate`, also after it failed.
 
     """
 
     def __init__(
-        self, server: Server, settings: Settings, files: Sequence[Migration], tell: Callable[[Event], None]
+        self, server: Programs, settings: Settings, files: Sequence[Migration], tell: Callable[[Event], None]
     ) -> None:
         """Keep what it works with.
 
@@ -171,31 +198,39 @@ class Migrator:
         """
         self._server = server
         self._settings = settings
-        self._files = files
+        self.files = files
         self._tell = tell
         self._folder = settings.shown(settings.migrations_dir)
         self.applied: Sequence[Applied] = ()
 
     def compare(self, history: History, *, busy: bool = False) -> State:
         """Compare the files with a history; `busy` when a run is at work."""
-        return State(plan.compare(self._files, history.rows, busy=busy), history)
+        return State(plan.compare(self.files, history.rows, busy=busy), history)
 
     def _state(self, database: Database, deadline: float) -> State:
-        """Read the history and compare; refuse a database that was filled by other means.
+        """Read the history and compare.
 
         A file without a transaction is `running` in the history while another run is at it; only when nobody is at
         work and the history has not moved since has it failed.
         """
-        history = database.history()
+        history = self._read(database, deadline)
         while any(row.status == "running" for row in history.rows):
             before = history.digest
             database.wait_for_lock(deadline, self._waiting)
-            history = database.history()
+            history = self._read(database, deadline)
             if history.digest == before:
                 break
-        if not history.rows:
-            plan.refuse_unrecorded(database.tables())
         return self.compare(history)
+
+    def _read(self, database: Database, deadline: float) -> History:
+        """Read the history; wait for a restore or a reset, which has it for itself."""
+        while True:
+            try:
+                return database.history()
+            except errors.HistoryIsHeld:
+                if time.monotonic() > deadline:
+                    raise
+                database.wait_for_lock(deadline, self._waiting)
 
     def migrate(
         self,
@@ -213,7 +248,8 @@ class Migrator:
             to: the last version to apply; None for all.
             out_of_order: also files older than the newest applied one.
             single: all of them in one transaction.
-            before: called once before the first psql, when there is something to do (a backup).
+            before: takes a backup; called under the run's lock before the first psql, when there is something to do,
+                and again only when another run came in between.
 
         Returns:
             The history rows of what was applied since the call, in order.
@@ -222,45 +258,79 @@ class Migrator:
             ToolError: see `errors`; what was applied before the failure stays applied and is on the disk.
 
         """
-        begun = {row.version for row in database.history().rows}
+        deadline = time.monotonic() + self._settings.wait_timeout
+
+        def choose(state: State) -> Sequence[Migration]:
+            if not state.history.rows:
+                plan.refuse_unrecorded(database.tables())
+            return plan.steps(
+                state.entries, to=to, out_of_order=out_of_order, folder=self._folder, recorded=database.kept_sql
+            )
+
+        begun = {row.version for row in self._read(database, deadline).rows}
         try:
-            self._rounds(database, to=to, out_of_order=out_of_order, single=single, before=before)
+            self._rounds(database, choose, single=single, before=before)
         finally:
             self.applied = [row for row in self._history_now(database) if row.version not in begun]
         return self.applied
 
+    def rollback(
+        self, database: Database, versions: Sequence[str], *, before: Callable[[], object] | None = None
+    ) -> None:
+        """Undo versions by their down scripts, newest first.
+
+        Args:
+            database: the watching connection.
+            versions: the newest applied ones.
+            before: as for `migrate`.
+
+        Raises:
+            ToolError: see `errors`; what was undone before the failure stays undone and is on the disk.
+
+        """
+        self._rounds(database, lambda state: self.undo(database, state, versions), before=before)
+
+    def undo(self, database: Database, state: State, versions: Sequence[str]) -> tuple[Migration, ...]:
+        """Return the down scripts of versions, newest first."""
+        return plan.undo(state.entries, versions, copy=database.kept_down, folder=self._folder)
+
     def _rounds(
         self,
         database: Database,
+        choose: Callable[[State], Sequence[Migration]],
         *,
-        to: str | None,
-        out_of_order: bool,
-        single: bool,
+        single: bool = False,
         before: Callable[[], object] | None,
     ) -> None:
         """Plan and run until nothing is left, or something stops it."""
         deadline = time.monotonic() + self._settings.wait_timeout
         tries: dict[str, int] = {}
+        saved: int | None = None  # the digest of the history that the backup has
         for _ in range(MOST_ROUNDS):
             state = self._state(database, deadline)
-            steps = plan.steps(
-                state.entries, to=to, out_of_order=out_of_order, folder=self._folder, recorded=database.kept_sql
-            )
+            steps = choose(state)
             if not steps:
                 return
             self._refuse(steps, single=single)
-            if before:
-                before()
-                before = None
+            if before and state.history.digest != saved:
+                # Under the lock: pg_dump never stands in the way of a migration that waits for a table.
+                with database.run_lock(self._waiting, name="invoke migrate --backup"):
+                    if database.history() != state.history:
+                        continue
+                    before()
+                saved = state.history.digest
+                deadline = time.monotonic() + self._settings.wait_timeout
             run = self._psql(database, steps, state.history, single=single)
-            database.revive()
+            with _answering(run):
+                database.revive()
             if run.ended == "BUSY":
                 database.wait_for_lock(deadline, self._waiting)
             elif run.ended == "END" and run.exit_code == 0:
                 _refuse_unrecorded(steps, database.history())
                 return
             elif not run.is_stale:
-                self._after_failure(database, run, tries)
+                before = None  # what this run has applied needs no second backup
+                self._after_failure(database, run, tries, deadline)
 
     def _history_now(self, database: Database) -> Sequence[Applied]:
         """Read the history for a report; a server that is gone has no more to say."""
@@ -286,8 +356,7 @@ class Migrator:
         options = psql.session_options(
             lock_timeout=self._settings.lock_timeout, server_version=facts.version, server_is_windows=facts.is_windows
         )
-        with tempfile.TemporaryDirectory(prefix="invoke-migrate-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        with staging.folder() as folder:
             sweep = self._server.sweep(folder)
             script = psql.driver(steps, token=token, expected=expected, single=single, sweep=sweep)
             _stage(folder, steps, token, script)
@@ -303,7 +372,7 @@ class Migrator:
                 raise errors.Interrupted(
                     f"Interrupted{' in ' + run.running.label if run.running else ''}.",
                     consequence=_consequence(run),
-                    next="Go on when you like:  invoke migrate",
+                    next=f"Go on when you like:  invoke {'migrate-rollback' if run.undoes else 'migrate'}",
                 ) from None
             run.exit_code = process.wait()
             return run
@@ -317,16 +386,30 @@ class Migrator:
             if run.done:
                 fresh.flush()
 
-    def _after_failure(self, database: Database, run: _Run, tries: dict[str, int]) -> None:
+    def _after_failure(self, database: Database, run: _Run, tries: dict[str, int], deadline: float) -> None:
         """Decide whether to try again (return) or to stop (raise), with what was applied safely on the disk."""
         step = run.running
         if step is None:
-            raise errors.ServerLost(run.error.text if run.error else f"psql ended with exit code {run.exit_code}")
-        left = self._settle(database, run)
+            self._wait_for_connection(database, run, tries, deadline)
+            return
+        with _answering(run):
+            left = self._settle(database, run)
         if run.error and run.error.sqlstate in LOCK_STATES and step.directives.transaction:
             self._pause_or_give_up(step, run, tries)
             return
         raise self._failure(step, run, left)
+
+    def _wait_for_connection(self, database: Database, run: _Run, tries: dict[str, int], deadline: float) -> None:
+        """Wait a little when psql found no free connection, a bounded time; what else kept it from a file is final."""
+        said = run.error.text if run.error else f"psql ended with exit code {run.exit_code}"
+        if "connection to server" not in said:
+            raise errors.ServerLost(said)
+        if not TRANSIENT.search(said) or time.monotonic() > deadline:
+            raise database.refusal(said)
+        if not tries.get(CONNECTION):
+            self._tell(Said(None, "Waiting for a free connection for psql"))
+        tries[CONNECTION] = 1
+        time.sleep(LOCK_POLL)
 
     def _settle(self, database: Database, run: _Run) -> list[str]:
         """Flush what was applied; mark a file that has no transaction; return the invalid indexes it left."""
@@ -369,7 +452,7 @@ class Migrator:
         return errors.MigrationFailed(
             version=step.version,
             name=step.name,
-            file=f"{self._folder}/{step.path.name}",
+            file=f"{self._folder}/{step.file_name}" + ("" if step.path else " (the history's copy)"),
             line=line,
             message=message,
             sqlstate=error.sqlstate or None if error else None,
@@ -377,35 +460,67 @@ class Migrator:
             hint=hint or None,
             excerpt=_excerpt(error, step, line) if error else "",
             consequence=consequence,
+            undo=step.undo,
         )
 
 
 @dataclass(slots=True)
 class _Watch:
-    """Looks from the other connection at what a quiet psql is doing."""
+    """Looks from the other connection at what a quiet psql is doing, at each tick of its silence.
+
+    Which statement runs is only asked, never told: so a statement's end is known when another one, or nothing, runs at
+    the next tick, or when psql reports the end of the file.
+    """
 
     database: Database
     application: str
     next_look: float = 0.0
+    next_question: float = 0.0
+    seen: Statement | None = None
+    seen_at: float = 0.0
+    line: int = 0  # of the last slow statement
 
     def began(self) -> None:
         """Another file begins."""
-        self.next_look = time.monotonic() + WATCH_AFTER
+        self.next_look = self.next_question = time.monotonic() + WATCH_AFTER
+        self.line = 0
 
     def look(self, run: _Run) -> Iterator[Event]:
         """Say what it waits for or how far it is; a lost connection ends the watching, not the run."""
-        if run.running is None or time.monotonic() < self.next_look:
+        now = time.monotonic()
+        if run.running is None or now < self.next_look:
             return
-        self.next_look = time.monotonic() + WATCH_EVERY
         try:
-            blockers = tuple(describe(session) for session in self.database.blockers(self.application))
-            text = f"waits for a lock held by {blockers[0]}" if blockers else self.database.progress(self.application)
+            yield from self._ended(run.running, self.database.statement(self.application))
+            if now >= self.next_question:
+                self.next_question = now + WATCH_EVERY
+                yield from self._question(run, run.running)
         except errors.ServerLost:
             self.next_look = float("inf")
-            return
+
+    def over(self, run: _Run) -> Iterator[Event]:
+        """Say that the last statement of a file was slow: the file is over, or psql is."""
+        if run.running:
+            yield from self._ended(run.running, None)
+
+    def _question(self, run: _Run, migration: Migration) -> Iterator[Event]:
+        blockers = tuple(describe(session) for session in self.database.blockers(self.application))
         run.blockers = blockers or run.blockers
+        text = f"waits for a lock held by {blockers[0]}" if blockers else self.database.progress(self.application)
         if text:
-            yield Doing(run.running, text)
+            yield Doing(migration, text)
+
+    def _ended(self, migration: Migration, current: Statement | None) -> Iterator[Event]:
+        """Keep what runs now; say so when what ran before was slow."""
+        last, since = self.seen, self.seen_at
+        self.seen, self.seen_at = current, time.monotonic()
+        if last is None or (current and current.since == last.since):
+            return
+        seconds = (current.since - last.since).total_seconds() if current else last.age + self.seen_at - since
+        if seconds >= SLOW:
+            line = psql.first_line(last.text, migration.text.sql, after=self.line)
+            self.line = line or self.line
+            yield Slow(migration, line, seconds, last.text.strip().split("\n")[0])
 
 
 def _follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch: _Watch, run: _Run) -> Iterator[Event]:
@@ -413,6 +528,8 @@ def _follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch
     held: list[Event] = []  # in a single transaction nothing is finished before the end
     for line in output:
         for item in reader.flush() if line is None else reader.feed(*line):
+            if isinstance(item, psql.Marker):
+                yield from watch.over(run)
             for event in _note(item, run):
                 if isinstance(event, Started):
                     watch.began()
@@ -424,6 +541,7 @@ def _follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch
             yield from watch.look(run)
     for message in reader.flush():
         yield from _note(message, run)
+    yield from watch.over(run)
     if run.ended == "END":
         yield from held
 
@@ -452,9 +570,9 @@ def _note(item: psql.Marker | psql.Message | str, run: _Run) -> Iterator[Event]:
 
 
 def _refuse_unrecorded(steps: Sequence[Migration], after: History) -> None:
-    done = {row.number for row in after.rows if row.status == "applied"}
-    if missing := [step.label for step in steps if step.number not in done]:
-        raise errors.NotRecorded(missing)
+    done = {row.number for row in after.rows if row.status == "applied" or steps[0].undo}
+    if wrong := [step.label for step in steps if (step.number in done) == step.undo]:
+        raise errors.NotRecorded(wrong)
 
 
 def _stage(folder: Path, steps: Sequence[Migration], token: str, script: Iterator[str]) -> None:
@@ -462,11 +580,15 @@ def _stage(folder: Path, steps: Sequence[Migration], token: str, script: Iterato
     with (folder / "driver.sql").open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(script)
     for step in steps:
-        with step.path.open("rb") as source, (folder / psql.staged_name(step)).open("wb") as target:
+        with _opened(step) as source, (folder / psql.staged_name(step)).open("wb") as target:
             target.write(psql.fence(token))
             first = source.read(COPY_CHUNK)
             target.write(first.removeprefix(codecs.BOM_UTF8))
             shutil.copyfileobj(source, target, COPY_CHUNK)
+
+
+def _opened(step: Migration) -> BinaryIO:
+    return step.path.open("rb") if step.path else io.BytesIO((step.text.sql or "").encode())
 
 
 def _without_error(run: _Run) -> str:
@@ -479,9 +601,20 @@ def _without_error(run: _Run) -> str:
     return f"psql stopped without an error message (exit code {run.exit_code})"
 
 
-def _consequence(run: _Run) -> str:
-    """Say what state the database is in: the failed file, those before it, those after it."""
-    done = [] if run.single else run.done
+@contextlib.contextmanager
+def _answering(run: _Run) -> Iterator[None]:
+    """Say what a run came to when the server does not answer any more, so that nobody can look."""
+    try:
+        yield
+    except errors.ServerLost as error:
+        state = "undone" if run.undoes else "applied"
+        unsure = f"\nWhether {_span(run.done)} stayed {state} shows when the server is back." if run.done else ""
+        raise errors.ServerLost(error.where.strip(), f"{_consequence(run, sure=False)}{unsure}") from None
+
+
+def _consequence(run: _Run, *, sure: bool = True) -> str:
+    """Say what state the database is in: the failed file, those before it (if that is sure), those after it."""
+    done = run.done if sure and not run.single else []
     parts = []
     if run.ended.startswith("ENDED"):
         parts.append("What it committed by itself stays, and it is not recorded as applied.")
@@ -491,10 +624,12 @@ def _consequence(run: _Run) -> str:
         )
     elif run.single:
         parts.append("All of it was rolled back; nothing of this run was applied.")
+    elif run.running and run.undoes:
+        parts.append(f"Its down script was rolled back, so {run.running.version} is still applied.")
     elif run.running:
         parts.append(f"{run.running.version} was rolled back.")
     if done:
-        parts.append(f"{_span(done)} {'stays' if len(done) == 1 else 'stay'} applied.")
+        parts.append(f"{_span(done)} {'stays' if len(done) == 1 else 'stay'} {'undone' if run.undoes else 'applied'}.")
     tried = len(run.done) + (run.running is not None)
     if later := [step.version for step in run.steps[tried:]]:
         parts.append(f"{_span(later)} {'was' if len(later) == 1 else 'were'} not tried.")

@@ -4,8 +4,8 @@ One psql runs a whole plan from a driver script. Three things keep a file from d
 
 - the fence: each file is preceded by `\restrict TOKEN`, under which psql refuses every backslash command
   (`\!`, `\connect`, `\q`, `\set ON_ERROR_STOP off`) until the driver says `\unrestrict TOKEN`;
-- the guard: after each file, the transaction must still be the one that was begun before it and the history
-  must still be the one that was read, or the run ends;
+- the guard: after each file, the transaction must still be the one that was begun before it, the history must still
+  be the one that was read, and the run's lock still be ours, or the run ends;
 - `\ir`: each file is lexed on its own, so an open quote stays its own mistake, with its own line numbers.
 """
 
@@ -32,7 +32,9 @@ ARGUMENTS = (
     "--set=ECHO=errors",  # the failed statement, from which its first line is found
     "--file=driver.sql",
 )
+NO_SURPRISES = ("--no-psqlrc", "--set=ON_ERROR_STOP=1")  # where nobody watches, the user's ~/.psqlrc has no say
 LOCK = (0x4D4F5244, 0x45415558)  # two int4 keys of the session advisory lock: every run on a database takes it
+TRY_LOCK = f"pg_catalog.pg_try_advisory_lock({LOCK[0]}, {LOCK[1]})"
 SCRIPT_ERROR = 3  # psql's exit code for an error under ON_ERROR_STOP (psql manual, Exit Status)
 CONNECTION_LOST = 2
 SHOWN_HEAD = re.compile(r"psql:(?P<file>.*?):(?P<line>\d+): (?P<rest>.*)")
@@ -40,6 +42,37 @@ SERVER_SAID = re.compile(r"(?P<severity>[^:]+):  (?P<sqlstate>[0-9A-Z]{5}): (?P<
 PART = re.compile(r"(?P<part>DETAIL|HINT|QUERY|CONTEXT|LOCATION|[A-Z]+ NAME):  (?P<text>.*)")
 ENDS_SESSION = ("08", "25P03", "25P04", "53", "57P", "58", "XX")  # of FATAL and PANIC in an open session (Appendix A)
 EXCERPT = re.compile(r"LINE (?P<number>\d+): ")
+
+
+def shell(command: str, *, at_terminal: bool) -> list[str]:
+    """Return the arguments of a psql for people: one command, else what is typed, else what is piped in.
+
+    Args:
+        command: SQL or one backslash command; empty for none.
+        at_terminal: whether standard input is somebody who types.
+
+    """
+    if command:
+        return [*NO_SURPRISES, f"--command={command}"]
+    return [] if at_terminal else [*NO_SURPRISES, "--file=-"]  # which puts `psql:<stdin>:LINE:` before each error
+
+
+def listing(command: str, *, width: int) -> list[str]:
+    """Return the arguments that make psql show what a backslash command lists.
+
+    Args:
+        command: like the result of `describe`.
+        width: of the terminal, in characters; 0 where there is none.
+
+    """
+    fitting = ["--pset=format=wrapped", "--pset=expanded=auto", f"--pset=columns={width}"] if width else []
+    return [*NO_SURPRISES, *fitting, f"--command={command}"]
+
+
+def describe(schema: str, name: str) -> str:
+    r"""Return the `\d+` of one relation: between double quotes, psql takes every character for itself."""
+    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
+    return rf"\d+ {quoted}"
 
 
 def session_options(*, lock_timeout: str, server_version: int, server_is_windows: bool) -> str:
@@ -88,13 +121,13 @@ def driver(
 
     """
     yield (
-        f"SELECT pg_catalog.pg_try_advisory_lock({LOCK[0]}, {LOCK[1]}) AS _migrate_locked \\gset\n"
+        f"SELECT {TRY_LOCK} AS _migrate_locked \\gset\n"
         f"\\if :_migrate_locked\n\\else\n\\echo {token} BUSY\n\\q\n\\endif\n"
     )
     if sweep:
         yield f"\\! {sweep}\n"
     if not expected.exists:
-        yield f"SET client_min_messages = warning;\n{history.CREATE}RESET client_min_messages;\n"
+        yield f"SET client_min_messages = warning;\nBEGIN;\n{history.CREATE}COMMIT;\nRESET client_min_messages;\n"
     yield (
         f"SELECT {history.DIGEST} AS _migrate_digest \\gset\n"
         f"SELECT :_migrate_digest = ({expected.digest}) AS _migrate_same \\gset\n"
@@ -127,46 +160,60 @@ def _in_transaction(step: Migration, *, token: str, flush: bool, single: bool) -
     yield " \\; ".join(begin) + "\n"
     yield _include(step, token)
     yield _guard(step, token, "pg_catalog.pg_current_xact_id_if_assigned() = :'_migrate_xact'::pg_catalog.xid8")
-    yield (
-        f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql, duration_ms)\n"
-        f"VALUES ({_values(step, 'applied', token)}, {_elapsed()}) {_returning()} \\gset\n"
-    )
+    if step.undo:
+        yield f"DELETE FROM {history.TABLE} WHERE version = '{step.version}' {_returning(_elapsed())} \\gset\n"
+    else:
+        yield (
+            f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql, duration_ms)\n"
+            f"VALUES ({_values(step, 'applied', token)}, {_elapsed()}) {_returning('duration_ms')} \\gset\n"
+        )
     if not single:
         yield "COMMIT;\n"
     yield _tidy() + f"\\echo {token} DONE {step.version} :_migrate_ms\n"
 
 
 def _statement_by_statement(step: Migration, *, token: str) -> Iterator[str]:
-    """One file whose statements cannot be rolled back together: recorded as running before, as applied after."""
-    yield (
-        f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql)\n"
-        f"VALUES ({_values(step, 'running', token)})\n"
-        f"ON CONFLICT (version) DO UPDATE SET status = 'running', applied_at = pg_catalog.clock_timestamp();\n"
-        f"SELECT {history.DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \\gset\n"
-    )
+    """One file whose statements cannot be rolled back together: recorded as running before, as done after."""
+    if step.undo:
+        yield f"UPDATE {history.TABLE} SET status = 'running' WHERE version = '{step.version}';\n"
+    else:
+        yield (
+            f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql)\n"
+            f"VALUES ({_values(step, 'running', token)})\n"
+            f"ON CONFLICT (version) DO UPDATE SET status = 'running', applied_at = pg_catalog.clock_timestamp();\n"
+        )
+    yield (f"SELECT {history.DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \\gset\n")
     if step.directives.lock_timeout:
         yield f"SET lock_timeout = '{step.directives.lock_timeout}';\n"
     yield _include(step, token)
     yield _guard(step, token, "pg_catalog.pg_current_xact_id_if_assigned() IS NULL")
-    yield (
-        f"UPDATE {history.TABLE} SET status = 'applied', duration_ms = {_elapsed()}\n"
-        f"WHERE version = '{step.version}' RETURNING duration_ms AS _migrate_ms \\gset\n"
-        f"SELECT {history.DIGEST} AS _migrate_digest \\gset\n"
-    )
+    if step.undo:
+        done = f"DELETE FROM {history.TABLE} WHERE version = '{step.version}' RETURNING {_elapsed()}"
+    else:
+        done = (
+            f"UPDATE {history.TABLE} SET status = 'applied', duration_ms = {_elapsed()}\n"
+            f"WHERE version = '{step.version}' RETURNING duration_ms"
+        )
+    yield f"{done} AS _migrate_ms \\gset\nSELECT {history.DIGEST} AS _migrate_digest \\gset\n"
     yield _tidy() + f"\\echo {token} DONE {step.version} :_migrate_ms\n"
 
 
 def _include(step: Migration, token: str) -> str:
-    # Whatever role and session settings the file chose must not be those that write the history.
-    return f"\\ir {staged_name(step)}\n\\unrestrict {token}\nRESET SESSION AUTHORIZATION \\; RESET ROLE;\n"
+    # Whatever role, encoding and session settings the file chose must not be those that write the history.
+    return (
+        f"\\ir {staged_name(step)}\n\\unrestrict {token}\n"
+        "RESET SESSION AUTHORIZATION \\; RESET ROLE \\; RESET client_encoding;\n"
+    )
 
 
 def _guard(step: Migration, token: str, transaction_kept: str) -> str:
     return (
         f"SELECT coalesce({transaction_kept}, false) AS _migrate_kept,\n"
-        f"       {history.DIGEST} = (:_migrate_digest) AS _migrate_same \\gset\n"
+        f"       {history.DIGEST} = (:_migrate_digest) AS _migrate_same,\n"
+        f"       {TRY_LOCK} AS _migrate_locked \\gset\n"  # again, in case the file has let it go
         f"\\if :_migrate_kept\n\\else\n\\echo {token} ENDED {step.version}\n\\q\n\\endif\n"
         f"\\if :_migrate_same\n\\else\n\\echo {token} MEDDLED {step.version}\n\\q\n\\endif\n"
+        f"\\if :_migrate_locked\n\\else\n\\echo {token} BUSY\n\\q\n\\endif\n"
     )
 
 
@@ -188,8 +235,8 @@ def _elapsed() -> str:
     return "(extract(epoch FROM pg_catalog.clock_timestamp() - :'_migrate_start'::timestamptz) * 1000)::integer"
 
 
-def _returning() -> str:
-    return f"RETURNING duration_ms AS _migrate_ms, (:_migrate_digest)::bigint # {history.ROW_HASH} AS _migrate_digest"
+def _returning(duration: str) -> str:
+    return f"RETURNING {duration} AS _migrate_ms, (:_migrate_digest)::bigint # {history.ROW_HASH} AS _migrate_digest"
 
 
 def _tidy() -> str:
@@ -331,7 +378,7 @@ def locate(message: Message, sql: str | None) -> int:
     """
     said = message.statement.split("\n")
     pointed = len([text for text in said[: max(message.line - 1, 0)] if text.strip()])
-    wanted = "\n".join(text for text in said if text.strip())
+    wanted = _solid(message.statement)
     if wanted and sql is not None:
         written = [(number, text) for number, text in enumerate(sql.split("\n")[: message.end], 1) if text.strip()]
         before = "\n".join(text for _, text in written)
@@ -339,3 +386,25 @@ def locate(message: Message, sql: str | None) -> int:
         if at >= 0:
             return written[before.count("\n", 0, at) + pointed][0]
     return message.end - message.statement.count("\n") + max(message.line - 1, 0)
+
+
+def first_line(statement: str, sql: str | None, *, after: int = 0) -> int | None:
+    """Return the line at which a statement, or the beginning of one, begins.
+
+    Args:
+        statement: as the server has it, without empty lines.
+        sql: the file's text.
+        after: a line before it, such as that of an earlier statement of the same words.
+
+    """
+    written = [(number, text) for number, text in enumerate((sql or "").split("\n"), 1) if text.strip()]
+    rest = [(number, text) for number, text in written if number > after]
+    text = "\n".join(text for _, text in rest)
+    for found in re.finditer(re.escape(_solid(statement)), text):
+        if "--" not in text[text.rfind("\n", 0, found.start()) + 1 : found.start()]:  # a comment may have the words
+            return rest[text.count("\n", 0, found.start())][0]
+    return None
+
+
+def _solid(text: str) -> str:
+    return "\n".join(line for line in text.split("\n") if line.strip())

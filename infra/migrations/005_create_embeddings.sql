@@ -1,3 +1,6 @@
+-- A large tenant gets an index of its own while the application runs: see app.ann_index_ddl() below.
+-- migrate: run-time INDEX public.embeddings_ann_*
+
 CREATE TABLE embeddings (
     id            uuid         NOT NULL DEFAULT app.uuid_v7(),
     tenant_id     uuid         NOT NULL DEFAULT app.current_tenant_id(),

@@ -353,7 +353,7 @@ def test_a_port_with_another_program_on_it_is_refused(fresh: Checkout) -> None:
         fresh.start()
     assert isinstance(caught.value, errors.PortTaken)
     assert str(caught.value) == (
-        f"Port {fresh.port} is taken by another program on this machine.\n"
+        f"Port {fresh.port} is taken by the program {psutil.Process().name()} (process {os.getpid()}).\n"
         "The embedded PostgreSQL was not started; no data was touched.\n"
         f"Choose another port:  DB_PORT={fresh.port + 1} invoke migrate  (or DB_PORT in .env),\n"
         "or stop the other program."

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from infra.db import errors, settings
-from infra.db.servers import Address, Identity, accounts, external, process, refusals, wheel
+from infra.db.servers import Address, Identity, accounts, clients, external, process, refusals, wheel
 from infra.db.servers.embedded import Embedded
 from infra.db.servers.external import External
 from infra.db.servers.postmaster import port_in_the_way
@@ -300,7 +300,7 @@ def fake(folder: Path, name: str, says: str) -> Path:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine on which no PostgreSQL is installed, but the wheel."""
-    monkeypatch.setattr(external, "INSTALLED", (f"{str(tmp_path)[1:]}/postgresql/*/bin",))
+    monkeypatch.setattr(clients, "INSTALLED", (f"{str(tmp_path)[1:]}/postgresql/*/bin",))
     return tmp_path
 
 
@@ -309,13 +309,13 @@ def test_the_newest_program_is_used(plain: Site, bare: Path) -> None:
         fake(bare / "postgresql" / version / "bin", "psql", version)
     newest = bare / "postgresql" / "17.10" / "bin" / "psql"
     assert plain.server(PATH="").program("psql") == newest
-    assert external.version(newest) == (17, 10)
+    assert clients.version(newest) == (17, 10)
     on_path = fake(bare / "conda", "psql", "18.1 (conda-forge)")
     assert plain.server(PATH=str(on_path.parent)).program("psql") == on_path
 
 
 def test_debians_wrapper_is_passed_over(plain: Site, bare: Path) -> None:
-    wrapper = fake(bare / "share", external.WRAPPER, "99.0")
+    wrapper = fake(bare / "share", clients.WRAPPER, "99.0")
     (bare / "usr").mkdir()
     (bare / "usr" / "psql").symlink_to(wrapper)
     found = plain.server(PATH=str(bare / "usr")).program("psql")
@@ -401,5 +401,5 @@ def test_restrict_came_with_known_versions(version: tuple[int, int], *, knows: b
 
 
 def test_a_file_that_is_no_program_has_no_version(tmp_path: Path) -> None:
-    assert external.version(tmp_path / "nothing") is None
-    assert external.version(fake(tmp_path, "psql", "of somebody")) is None
+    assert clients.version(tmp_path / "nothing") is None
+    assert clients.version(fake(tmp_path, "psql", "of somebody")) is None

@@ -339,3 +339,32 @@ def test_a_checkout_that_was_moved_finds_its_container_again(image: str, tmp_pat
     finally:
         done = after.invoke("db.down", "--volumes", "--yes")
         assert (done.code, done.out.count("-postgres-1")) == (0, 1), done
+
+
+def test_slow_statements_are_listed_at_the_end_with_their_line_and_the_slowest_file_in_the_status(
+    anywhere: Project,
+) -> None:
+    anywhere.write("001_quick.sql", "SELECT 1;\n")
+    anywhere.write(
+        "002_slow.sql",
+        "SELECT pg_sleep(0);\n\n-- Why.\nSELECT pg_sleep(2); -- twice\n"
+        "DO $$\nBEGIN\n\n  PERFORM pg_sleep(2);\nEND $$;\nSELECT pg_sleep(2);\n",
+    )
+    done = anywhere.invoke("migrate")
+    assert done.code == 0, done
+    listed = done.out.partition("Slow statements:\n")[2].splitlines()[:3]
+    file = f"{anywhere.settings['MIGRATIONS_DIR']}/002_slow.sql"
+    assert [re.sub(r"^ +\d\.\d s  ", "", line) for line in listed] == [
+        f"{file}:4  SELECT pg_sleep(2);",
+        f"{file}:5  DO $$",
+        f"{file}:10  SELECT pg_sleep(2);",
+    ]
+    assert re.search(r"^  Slowest: 002_slow, \d+\.\d s$", anywhere.invoke("migrate-status").out, re.MULTILINE)
+
+
+def test_slow_statements_are_listed_when_a_file_fails_too(external: Project) -> None:
+    external.write("001_bad.sql", "SELECT pg_sleep(2);\nSELECT 1 / 0;\n")
+    done = external.invoke("migrate", "--json")
+    assert done.code == 3
+    assert json.loads(done.out)["failed"]["line"] == 2
+    assert "001_bad.sql:1  SELECT pg_sleep(2);" in done.err

@@ -11,12 +11,21 @@ import pytest
 from tests import soak
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.project import Project
+
+SEED = 7
+ROUNDS = 4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL; the server's side is the same")
-@pytest.mark.parametrize("number", range(1, 5))
-def test_whatever_is_killed_nothing_is_half_done_and_the_next_run_finishes(anywhere: Project, number: int) -> None:
+def test_whatever_is_killed_nothing_is_half_done_and_the_next_run_finishes(anywhere: Project, tmp_path: Path) -> None:
     for name, sql in soak.FILES.items():
         anywhere.write(name, sql)
-    soak.play(replace(anywhere, settings={**anywhere.settings, "DB_NAME": "postgres"}), seed=7, number=number)
+    temporary = tmp_path / "temporary"  # for what a killed tool leaves
+    temporary.mkdir()
+    base = replace(anywhere, settings={**anywhere.settings, "TMPDIR": str(temporary)})
+    clean = soak.undisturbed(base)
+    for number in range(1, ROUNDS + 1):
+        soak.play(base, clean, SEED, number)

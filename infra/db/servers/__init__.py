@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from infra.db.check import Check
     from infra.db.errors import ServerError
     from infra.db.servers.process import Process
 
@@ -53,7 +54,57 @@ class Identity:
     tls: bool = False
 
 
-class Server(Protocol):
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What only a server knows of its health.
+
+    Attributes:
+        checks: of what it stands on, in order: the engine, the image, the data, the port, ...
+        space: bytes that are free in each place where it keeps something.
+        leftovers: what killed runs left behind there, each with the command that removes it.
+
+    """
+
+    checks: tuple[Check, ...]
+    space: Mapping[str, int]
+    leftovers: Mapping[str, str]
+
+
+class Programs(Protocol):
+    """The programs that belong to a server, connected to one database of it: all that running SQL files needs."""
+
+    def execute(
+        self,
+        program: str,
+        arguments: Sequence[str | Path],
+        *,
+        folder: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        into: Sequence[str] | None = None,
+    ) -> Process:
+        """Start one of the server's own client programs, connected by PG* variables as the configured user.
+
+        Args:
+            program: `psql`, `pg_dump` or `pg_restore`.
+            arguments: without any connection argument and without any secret. A Path, given together with a folder,
+                is a file of this machine; the program is told where it finds it.
+            folder: a folder of this machine whose files the program finds in its current directory.
+            env: further environment variables (PGAPPNAME, PGOPTIONS, ...).
+            into: the arguments of a psql that reads the program's output; the exit code is psql's then.
+
+        Raises:
+            ServerError: when the program cannot be started.
+
+        """
+
+    def sweep(self, folder: Path) -> str:
+        """Return a shell command that removes what killed runs left beside the copy of `folder`; empty: nothing to do.
+
+        It is run by psql under the run's lock, so nobody else's files are in use; see `psql.driver`.
+        """
+
+
+class Server(Programs, Protocol):
     """A PostgreSQL server that this machine can use.
 
     Attributes:
@@ -92,31 +143,35 @@ class Server(Protocol):
     def verify(self, identity: Identity) -> None:
         """Raise ServerError when whoever answered the connection is not this server."""
 
-    def execute(
-        self,
-        program: str,
-        arguments: Sequence[str],
-        *,
-        folder: Path | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> Process:
-        """Start one of the server's own client programs, connected by PG* variables as the configured user.
+    def examine(self) -> Examination:
+        """Look at everything that it stands on. Starts, creates and changes nothing; a fault is a check, no error."""
+
+    def foreground(self, program: str, arguments: Sequence[str], *, at_terminal: bool) -> int:
+        """Run a client program with our own standard streams, connected like `execute`, until it ends.
 
         Args:
-            program: `psql`, `pg_dump` or `pg_restore`.
+            program: `psql`.
             arguments: without any connection argument and without any secret.
-            folder: a folder of this machine whose files the program finds in its current directory.
-            env: further environment variables (PGAPPNAME, PGOPTIONS, ...).
+            at_terminal: somebody sits there; Ctrl-C is the program's then, and its text has the terminal's encoding.
+
+        Returns:
+            Its exit code; 128 and the signal's number where a signal ended it.
 
         Raises:
-            ServerError: when the program cannot be started.
+            ServerError: the server is not running, or there is no such program.
 
         """
 
-    def sweep(self, folder: Path) -> str:
-        """Return a shell command that removes what killed runs left beside the copy of `folder`; empty: nothing to do.
+    def logs(self, *, tail: int | None, follow: bool) -> Process:
+        """Read the server's log, running or not, oldest line first.
 
-        It is run by psql under the run's lock, so nobody else's files are in use; see `psql.driver`.
+        Args:
+            tail: only so many of the last lines; None for all.
+            follow: go on with what is added, until the server stops.
+
+        Raises:
+            ToolError: it was never created, or its log is out of reach.
+
         """
 
     def stop(self) -> bool:

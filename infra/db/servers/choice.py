@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
+import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import psutil
 
 from infra.db import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from infra.db.servers import Server
     from infra.db.settings import Settings
@@ -33,6 +40,7 @@ def choose(settings: Settings, tell: Callable[[str], None], progress: Callable[[
         from infra.db.servers.external import External  # noqa: PLC0415
 
         return External(settings)
+    unavailable: errors.EngineUnavailable | None = None
     if settings.server != "embedded":
         from infra.db.servers.container import Container, find_engine  # noqa: PLC0415
 
@@ -41,7 +49,45 @@ def choose(settings: Settings, tell: Callable[[str], None], progress: Callable[[
         except errors.EngineUnavailable as error:
             if settings.server == "docker":
                 raise
+            unavailable = error
             tell(f"{error.what} Using the embedded PostgreSQL in {settings.shown(settings.embedded_dir)}/ instead.")
     from infra.db.servers.embedded import Embedded  # noqa: PLC0415
 
-    return Embedded(settings)
+    return Embedded(settings, instead_of=unavailable)
+
+
+@contextlib.contextmanager
+def throwaway(settings: Settings) -> Iterator[tuple[Server, Settings]]:
+    """Give a private server for a moment, in a folder beside the embedded server's; deleted afterwards with its data.
+
+    What runs that were killed left there is deleted first.
+
+    Raises:
+        NoEmbedded: its package is not installed.
+
+    """
+    from infra.db.servers.embedded import Embedded  # noqa: PLC0415
+
+    home = settings.embedded_dir
+    for left in home.parent.glob(f"{home.name}.scratch-*"):
+        if (pid := left.name.rpartition("-")[2]).isdecimal() and not psutil.pid_exists(int(pid)):
+            Embedded(replace(settings, embedded_dir=left)).destroy()
+    own = replace(
+        settings.without_tls(),
+        server="embedded",
+        host="127.0.0.1",
+        port=_free_port(),
+        password=secrets.token_urlsafe(),
+        embedded_dir=home.with_name(f"{home.name}.scratch-{os.getpid()}"),
+    )
+    server = Embedded(own)
+    try:
+        yield server, own
+    finally:
+        server.destroy()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

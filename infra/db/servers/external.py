@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import errors
-from infra.db.servers import Address, libpq, wheel
-from infra.db.servers.process import LocalProcess
+from infra.db import check, errors
+from infra.db.servers import Address, Examination, clients, libpq
+from infra.db.servers.process import LocalProcess, absolute, foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
+    from infra.db.check import Check
     from infra.db.errors import ServerError
     from infra.db.servers import Identity
     from infra.db.servers.process import Process
     from infra.db.settings import Settings
 
-# Where installers put the real programs, several versions side by side.
-INSTALLED = (
-    "usr/lib/postgresql/*/bin",
-    "usr/pgsql-*/bin",
-    "opt/homebrew/opt/postgresql@*/bin",
-    "opt/homebrew/opt/libpq/bin",
-    "usr/local/opt/postgresql@*/bin",
-    "usr/local/opt/libpq/bin",
-    "opt/local/lib/postgresql*/bin",
-    "Applications/Postgres.app/Contents/Versions/*/bin",
-)
-WRAPPER = "pg_wrapper"  # what Debian's /usr/bin/psql leads to: a Perl script that costs 50 ms before the real program
 # \restrict came with the minor releases of August 2025 (CVE-2025-8714); every 18 has it.
 RESTRICT = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
 WITHOUT_TLS = frozenset({"", "disable", "allow", "prefer"})  # values of sslmode; libpq's own is prefer
-ANSWERS_WITHIN = 10  # seconds, for `--version`
 
 
 class External:
@@ -80,20 +65,26 @@ class External:
     def execute(
         self,
         program: str,
-        arguments: Sequence[str],
+        arguments: Sequence[str | Path],
         *,
         folder: Path | None = None,
         env: Mapping[str, str] | None = None,
+        into: Sequence[str] | None = None,
     ) -> Process:
         """Start the newest one of this machine's programs."""
-        argv = [str(self.program(program)), *arguments]
+        argv = [str(self.program(program)), *map(absolute, arguments)]
+        reader = [str(self.program("psql")), *into] if into else None
+        variables = libpq.environment(self._settings, self._address, env)
         try:
-            return LocalProcess(argv, env=libpq.environment(self._settings, self._address, env), folder=folder)
+            return LocalProcess(argv, env=variables, folder=folder, into=reader)
         except OSError as error:
             raise errors.ClientMissing(program, [f"{argv[0]}: {error}"]) from error
 
     def program(self, name: str) -> Path:
         """Return where a program is: the newest installed one that will do, or else the wheel's.
+
+        pg_dump and pg_restore of the server's own version come first: what a newer pg_dump writes, an older
+        pg_restore cannot read, and what a newer pg_restore writes, an older server may not understand.
 
         Args:
             name: `psql`, `pg_dump` or `pg_restore`.
@@ -103,16 +94,40 @@ class External:
 
         """
         passed_over = []
-        for candidates in (_installed(name, self._settings.environment), _of_wheel(name)):
-            for has, path in _newest(candidates):
+        for candidates in (clients.installed(name, self._settings.environment), clients.of_wheel(name)):
+            for has, path in sorted(clients.newest(candidates), key=lambda each: not self._is_own(name, each[0])):
                 if not (unfit := self._unfit(name, has, path)):
                     return path
                 passed_over.append(f"{path} ({_shown(has)}) {unfit}")
         raise errors.ClientMissing(name, passed_over)
 
+    def foreground(self, program: str, arguments: Sequence[str], *, at_terminal: bool) -> int:
+        """Run the newest one of this machine's programs."""
+        env = libpq.foreground(self._settings, self._address, at_terminal=at_terminal, kept=libpq.KEPT)
+        return foreground([str(self.program(program)), *arguments], env=env, at_terminal=at_terminal)
+
+    def logs(self, *, tail: int | None, follow: bool) -> Process:  # noqa: ARG002 - the Protocol's
+        """Refuse: where the log is, and whether it may be read, only its owner knows."""
+        raise errors.LogElsewhere(self.place())
+
     def sweep(self, folder: Path) -> str:  # noqa: ARG002 - the Protocol's
         """Return nothing: the files are in this machine's own temporary folder."""
         return ""
+
+    def examine(self) -> Examination:
+        """Look for the programs; see the Protocol."""
+        return Examination((check.of("programs", self._programs_check),), {}, {})
+
+    def _programs_check(self) -> Check:
+        """Need psql for everything; without a pg_dump for this server, there are no backups."""
+        psql = self.program("psql")
+        try:
+            dump = self.program("pg_dump")
+        except errors.ClientMissing as error:
+            return check.warning(
+                "programs", f"{psql}, but no backups:\n{error.what}\n{error.where}".rstrip(), error.next
+            )
+        return check.ok("programs", f"{psql}\n{dump}")
 
     def stop(self) -> bool:
         """Refuse: it is not ours."""
@@ -122,12 +137,15 @@ class External:
         """Refuse: it is not ours."""
         raise errors.NotDeleted(self.place())
 
+    def _is_own(self, name: str, has: tuple[int, int]) -> bool:
+        return name != "psql" and self._answered is not None and has[0] == self._answered.major
+
     def _unfit(self, name: str, has: tuple[int, int], path: Path) -> str:
-        if name == "psql" and not knows_restrict(has):
+        if name != "pg_dump" and not knows_restrict(has):
             return f"is too old: it lacks \\restrict, which fences migrations in ({_shown(_first(has[0]))} has it)"
         if self._answered and name != "psql" and has[0] < self._answered.major:
             return f"is older than the server, PostgreSQL {self._answered.major}, and would refuse"
-        if path in _of_wheel(name) and (self._wants_tls() or (self._answered and self._answered.tls)):
+        if path in clients.of_wheel(name) and (self._wants_tls() or (self._answered and self._answered.tls)):
             return "was built without TLS, which the server, PGSSLMODE or PGSSLROOTCERT demands"
         return ""
 
@@ -135,16 +153,6 @@ class External:
         environment = self._settings.environment
         # `system` demands verify-full by itself (PostgreSQL's documentation, sslrootcert).
         return environment.get("PGSSLMODE", "") not in WITHOUT_TLS or environment.get("PGSSLROOTCERT") == "system"
-
-
-def version(path: Path) -> tuple[int, int] | None:
-    """Return a program's major and minor version, as in (18, 4); None when it does not say one."""
-    try:
-        said = subprocess.run([path, "--version"], capture_output=True, timeout=ANSWERS_WITHIN, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    number = re.search(rb"\(PostgreSQL\) (\d+)(?:\.(\d+))?", said)
-    return (int(number[1]), int(number[2] or 0)) if number else None
 
 
 def knows_restrict(has: tuple[int, int]) -> bool:
@@ -160,22 +168,3 @@ def _first(major: int) -> tuple[int, int]:
 
 def _shown(has: tuple[int, int]) -> str:
     return f"{has[0]}.{has[1]}"
-
-
-def _installed(name: str, environment: Mapping[str, str]) -> list[Path]:
-    folders = [folder for pattern in INSTALLED for folder in Path("/").glob(pattern)]
-    if programs := environment.get("PROGRAMFILES"):
-        folders += Path(programs).glob("PostgreSQL/*/bin")
-    files = [folder / wheel.file_name(name) for folder in folders]
-    if on_path := shutil.which(name, path=environment.get("PATH", "")):
-        files.append(Path(on_path))
-    return [file for file in files if file.is_file() and file.resolve().name != WRAPPER]
-
-
-def _of_wheel(name: str) -> list[Path]:
-    return [folder / wheel.file_name(name) for folder in wheel.folders().values()]
-
-
-def _newest(paths: list[Path]) -> list[tuple[tuple[int, int], Path]]:
-    known = [(has, path) for path in paths if (has := version(path))]
-    return sorted(known, key=lambda each: each[0], reverse=True)  # the first of equals stays first

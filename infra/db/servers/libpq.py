@@ -29,11 +29,30 @@ def connection(settings: Settings, address: Address) -> dict[str, str]:
 
 
 def environment(settings: Settings, address: Address, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the whole environment for a libpq program of this machine."""
-    own = {
-        name: value
-        for name, value in settings.environment.items()
-        if not name.startswith("PG") or name.startswith(KEPT)
-    }
+    """Return the whole environment for a libpq program of this machine that we listen to."""
+    own = _without(settings.environment, KEPT)
     # LC_ALL=C: psql's own words (LINE, DETAIL, HINT) are read by us.
     return {**own, "LC_ALL": "C", **connection(settings, address), **(extra or {})}
+
+
+def foreground(
+    settings: Settings, address: Address, *, at_terminal: bool, kept: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """Return the whole environment for a libpq program of this machine that people use: it speaks their language.
+
+    Args:
+        settings: whose variables, and which database.
+        address: where the server answers.
+        at_terminal: psql takes the encoding from the terminal, unless it is told one.
+        kept: the beginnings of those PG* names that the user's own values are kept of.
+
+    """
+    variables = connection(settings, address)
+    if at_terminal:
+        del variables["PGCLIENTENCODING"]
+    own = _without(settings.environment, kept)
+    return {**{name: value for name, value in own.items() if not name.startswith("DB_")}, **variables}
+
+
+def _without(environment: Mapping[str, str], kept: tuple[str, ...]) -> dict[str, str]:
+    return {name: text for name, text in environment.items() if not name.startswith("PG") or name.startswith(kept)}

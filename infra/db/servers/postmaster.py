@@ -6,6 +6,7 @@ process must be a PostgreSQL, and either name this folder or have been started w
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from dataclasses import dataclass
@@ -105,6 +106,16 @@ def port_in_the_way(port: int) -> OSError | None:
         except OSError as error:
             return error
     return None
+
+
+def listener(port: int) -> str:
+    """Return the program that listens on a port of this machine, as far as this account may know it; else nothing."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # gone, or another account's
+            for each in process.net_connections("tcp"):
+                if each.status == psutil.CONN_LISTEN and each.laddr.port == port:
+                    return f"the program {process.name()} (process {process.pid})"
+    return ""
 
 
 def holder(port: int) -> str:

@@ -89,5 +89,7 @@ def words(message: str, settings: Settings, address: Address) -> ServerError:
 
 def _attempt(line: str, settings: Settings, address: Address) -> errors.Attempt:
     # What is known already (which program, which address) is left out of the line that is shown.
-    said = re.sub(r"^(\S+: error: )?(connection failed: )?(connection to server at .*? failed: )?", "", line.strip())
+    said = re.sub(
+        r"^(\S+: error: )?(connection failed: )?(connection to server (at|on) .*? failed: )?", "", line.strip()
+    )
     return errors.Attempt(host=address.host, port=address.port, database=settings.name, user=settings.user, said=said)

@@ -1,0 +1,3 @@
+BEGIN;
+CREATE TABLE never (i int);
+COMMIT;

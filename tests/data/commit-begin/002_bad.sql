@@ -1,0 +1,3 @@
+CREATE TABLE never (i int);
+COMMIT; BEGIN;
+SELECT 1;

@@ -1,0 +1,2 @@
+CREATE TABLE never (i int);
+COMMIT;

@@ -1,0 +1,2 @@
+CREATE TABLE never ();
+CREATE INDEX CONCURRENTLY i ON one (i);

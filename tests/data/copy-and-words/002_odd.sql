@@ -1,0 +1,6 @@
+CREATE TABLE words (t text);
+COPY words FROM STDIN;
+COMMIT;
+\.
+SELECT 'BEGIN; COMMIT;'; /* COMMIT; */ INSERT INTO one VALUES (1); -- COMMIT;
+DROP TABLE words;

@@ -1,0 +1,4 @@
+COPY one FROM STDIN;
+1
+x
+\.

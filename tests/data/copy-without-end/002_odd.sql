@@ -1,0 +1,3 @@
+COPY one FROM STDIN;
+1
+2

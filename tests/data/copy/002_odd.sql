@@ -1,0 +1,5 @@
+COPY one FROM STDIN;
+1
+2
+\.
+INSERT INTO one VALUES (3);

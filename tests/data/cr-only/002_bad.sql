@@ -1,0 +1,1 @@
+-- oneINSERT INTO one VALUES (1);

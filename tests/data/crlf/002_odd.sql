@@ -1,0 +1,3 @@
+INSERT INTO one
+VALUES (1);
+-- the end

@@ -1,0 +1,1 @@
+INSERT INTO one SELECT max(i) + 1 FROM one;

@@ -1,0 +1,2 @@
+SELECT pg_advisory_lock(1297044036, 1161909592);
+INSERT INTO one VALUES (1);

@@ -1,0 +1,3 @@
+-- migrate: no-transaction
+BEGIN;
+CREATE TABLE never (i int);

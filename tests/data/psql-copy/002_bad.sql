@@ -1,0 +1,1 @@
+\copy one FROM /etc/passwd

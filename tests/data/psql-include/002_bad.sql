@@ -1,0 +1,3 @@
+SELECT 1;
+
+\i 001.sql

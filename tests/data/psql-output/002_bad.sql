@@ -1,0 +1,2 @@
+\o /tmp/never
+SELECT 1;

@@ -1,0 +1,2 @@
+\set ON_ERROR_STOP off
+SELECT 1/0;

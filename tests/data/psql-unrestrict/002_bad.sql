@@ -1,0 +1,2 @@
+\unrestrict 0
+\! touch /tmp/never

@@ -1,0 +1,2 @@
+SET client_encoding = 'LATIN1';
+INSERT INTO one SELECT 1; -- ü €

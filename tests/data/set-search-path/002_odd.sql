@@ -1,0 +1,2 @@
+SET search_path = pg_temp;
+INSERT INTO public.one VALUES (1);

@@ -1,0 +1,2 @@
+SET SESSION AUTHORIZATION pg_read_all_data;
+SELECT count(*) FROM one;

@@ -1,0 +1,2 @@
+START TRANSACTION;
+CREATE TABLE never (i int);

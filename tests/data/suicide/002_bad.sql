@@ -1,0 +1,2 @@
+CREATE TABLE never (i int);
+SELECT pg_terminate_backend(pg_backend_pid());

@@ -1,0 +1,1 @@
+INSERT INTO one SELECT length('äß漢😀');
