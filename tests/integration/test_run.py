@@ -242,7 +242,7 @@ def test_reset_asks_takes_a_backup_empties_and_migrate_works_again(three: Projec
         "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
     ) == [("public",)]
     assert three.rows("SELECT extname FROM pg_extension") == [("plpgsql",)]
-    (backup,) = (three.root / three.settings["BACKUP_DIR"]).iterdir()
+    (backup,) = (three.root / three.settings["BACKUP_DIR"]).glob("*.dump")
     assert backup.name.startswith(f"{three.settings['DB_NAME']}-")
     assert backup.suffix == ".dump"
     assert backup.read_bytes().startswith(b"PGDMP")
