@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import urllib.parse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -276,7 +277,8 @@ def test_url_masks_the_password_unless_asked(anywhere: Project) -> None:
     name, port = anywhere.settings["DB_NAME"], anywhere.settings["DB_PORT"]
     assert anywhere.invoke("db.url").out == f"postgresql://postgres:***@127.0.0.1:{port}/{name}\n"
     shown = anywhere.invoke("db.url", "--password").out
-    assert shown == f"postgresql://postgres:postgres@127.0.0.1:{port}/{name}\n"
+    password = urllib.parse.quote(anywhere.settings["DB_PASSWORD"], safe="")
+    assert shown == f"postgresql://postgres:{password}@127.0.0.1:{port}/{name}\n"
     with psycopg.connect(shown.strip()) as connection:
         assert connection.execute("SELECT current_database()").fetchone() == (name,)
 
