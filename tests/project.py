@@ -15,8 +15,6 @@ import psycopg
 
 TOP = Path(__file__).resolve().parent.parent
 OURS = ("DB_", "PG", "COMPOSE_", "MIGRATIONS_DIR", "EMBEDDED_DIR", "BACKUP_", "NO_COLOR", "FORCE_COLOR")
-
-
 LONG = 12  # characters of a password that no text has by chance
 
 
