@@ -17,8 +17,7 @@ import psutil
 import pytest
 
 from infra.db import backup, database, errors, psql, settings
-from infra.db.servers import external as external_server
-from infra.db.servers import wheel
+from infra.db.servers import clients, wheel
 from infra.db.servers.external import External
 
 if TYPE_CHECKING:
@@ -260,7 +259,7 @@ def test_an_older_pg_dump_is_refused_before_anything_is_written(
     old.parent.mkdir()
     old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 15.18'\n")
     old.chmod(0o755)
-    monkeypatch.setattr(external_server, "INSTALLED", ())
+    monkeypatch.setattr(clients, "INSTALLED", ())
     monkeypatch.setattr(wheel, "folders", dict)
     given = settings.read({**outside.settings, "PATH": str(old.parent)}, root=outside.root, dotenv={})
     server = External(given)
