@@ -269,6 +269,25 @@ def doctor(_: Context, json: bool = False) -> None:
         raise Exit(code=code)
 
 
+@task(help={"out": "The file to write (default: BACKUP_DIR/<database>-<utc time>.dump); it must not exist."})
+def backup(_: Context, out: str = "") -> None:
+    """Take a backup of the database in pg_dump's custom format, and read it back."""
+    with _session() as session:
+        typed = session.save(out)
+        session.console.done("The backup is complete.", (f"invoke db.restore {typed}", "put it back"))
+
+
+@task(positional=["file"], help={"file": "A backup that db.backup made.", "yes": YES})
+def restore(_: Context, file: str, yes: bool = False) -> None:
+    """Replace everything in the database by a backup, in one transaction, after a typed confirmation."""
+    with _session() as session:
+        held = session.restore(file, yes=yes)
+        session.console.done(
+            f"Restored {held.tables} tables into {session.where}.",
+            ("invoke migrate-status", "see every file and its state"),
+        )
+
+
 @task(help={"check": "Change nothing; exit with 4 when the description is stale."})
 def docs(_: Context, check: bool = False) -> None:
     """Write table descriptions and the ER diagram into infra/migrations/README.md from the live schema."""
@@ -346,4 +365,4 @@ ns = Collection(
     migrate_baseline,
     migrate_lint,
 )
-ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, doctor, docs))
+ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, backup, restore, doctor, docs))

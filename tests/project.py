@@ -14,7 +14,8 @@ from typing import Any
 import psycopg
 
 TOP = Path(__file__).resolve().parent.parent
-OURS = ("DB_", "PG", "COMPOSE_", "MIGRATIONS_DIR", "EMBEDDED_DIR", "BACKUP_DIR", "NO_COLOR", "FORCE_COLOR")
+OURS = ("DB_", "PG", "COMPOSE_", "MIGRATIONS_DIR", "EMBEDDED_DIR", "BACKUP_", "NO_COLOR", "FORCE_COLOR")
+LONG = 12  # characters of a password that no text has by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,12 @@ class Project:
             check=False,
             timeout=180,
         )
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        said = Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        secret = self.environment(**more).get("DB_PASSWORD", "")
+        # Whatever a story is about, the password is not to be seen in it; a short one may be a word of its own.
+        if len(secret) >= LONG and "--password" not in words:
+            assert secret not in said.out + said.err, words
+        return said
 
     def start(self, *words: str, **more: str) -> subprocess.Popen[bytes]:
         """Type it, and do not wait for it."""

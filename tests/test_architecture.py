@@ -27,7 +27,7 @@ LAYERS = (
     ("database",),
     ("backup", "catalogue", "clone", "docs", "losses", "relations", "reset", "review", "scaffold", "scratch", "squash"),
     ("locks",),
-    ("findings", "migrator", "doctor"),
+    ("findings", "migrator", "doctor", "restore"),
     ("rehearse", "verify"),
     ("console",),
     ("session",),

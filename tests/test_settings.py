@@ -52,6 +52,7 @@ def test_without_any_setting_the_documented_defaults_hold() -> None:
         migrations_dir=ROOT / "infra" / "migrations",
         embedded_dir=ROOT / ".postgres",
         backup_dir=ROOT / "backups",
+        backup_keep=10,
         root=ROOT,
         environment={},
     )
@@ -85,6 +86,7 @@ def test_without_any_setting_the_documented_defaults_hold() -> None:
         pytest.param("MIGRATIONS_DIR", "sql/up", "migrations_dir", ROOT / "sql" / "up", id="folder from the top"),
         pytest.param("EMBEDDED_DIR", "~/pg", "embedded_dir", Path.home() / "pg", id="folder in the home"),
         pytest.param("BACKUP_DIR", str(ROOT / "b"), "backup_dir", ROOT / "b", id="folder absolute"),
+        pytest.param("BACKUP_KEEP", "0", "backup_keep", 0, id="all backups"),
     ],
 )
 def test_a_good_value_takes_effect_from_the_environment_and_from_the_file(

@@ -114,12 +114,15 @@ class Console:
         self._end()
         self._slow = [slow for slow in self._slow if slow.migration != migration]  # of a try that was rolled back
         self._label = migration.label
+        self._spin(self._label)
+
+    def _spin(self, label: str) -> None:
         if self._out.isatty():
             from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
             columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
             self._live = Progress(*columns, console=self._terminal(self._out), transient=True)
-            self._doing = self._live.add_task(self._label)
+            self._doing = self._live.add_task(label)
             self._live.start()
 
     def _update(self, migration: Migration, text: str) -> None:
@@ -168,6 +171,7 @@ class Console:
 
     def done(self, text: str, *ways: tuple[str, str]) -> None:
         """Write that something went well, and what can be typed next."""
+        self._end()
         self.say(text, "bold green")
         width = max((len(command) for command, _ in ways), default=0)
         for number, (command, meaning) in enumerate(ways):
@@ -371,11 +375,12 @@ class Console:
         if self._doing is not None:
             self._live.update(self._doing, completed=done, total=total)
 
-    def bytes_so_far(self, count: int) -> None:
-        """Show how far a backup is, on a terminal."""
-        if self._out.isatty() and count:
-            self._out.write(f"\r  {count / 1e6:,.1f} MB ")
-            self._out.flush()
+    def working(self, text: str) -> None:
+        """Show how far something is, on a terminal; the next step or end takes its place."""
+        if self._live is None:
+            self._spin(f"  {text}")
+        elif self._doing is not None:
+            self._live.update(self._doing, description=f"  {text}")
 
     def confirm(self, danger: str, command: str, word: str = "yes") -> None:
         """Ask for a word, on a terminal or from a pipe.
@@ -384,6 +389,7 @@ class Console:
             NotConfirmed: something else was typed, or nothing.
 
         """
+        self._end()
         self.say(danger, "bold red")
         self.say(f"Type {word} to go on:", "bold")
         if sys.stdin.readline().strip() != word:

@@ -37,6 +37,7 @@ OLDEST_SERVER = 150000
 PROBE_EVERY = 0.1  # seconds; a probe is one connection attempt, a millisecond or so of the server's time
 DEAD_EVERY = 0.5  # seconds between looks at whether the server process has died
 LOCK_POLL = 0.2  # seconds
+READ_WITHIN = "1s"  # nobody holds the history for longer, except who replaces the whole database
 # What passes by itself when one waits; everything else is final at once.
 TRANSIENT = re.compile(
     r"starting up|shutting down|not yet accepting|recovery mode|closed the connection unexpectedly|refused"
@@ -98,6 +99,7 @@ SELECT query_start, extract(epoch FROM clock_timestamp() - query_start)::float8,
   FROM pg_stat_activity
  WHERE application_name = %s AND state = 'active' AND leader_pid IS NULL
 """
+RENAME = "SELECT set_config('application_name', %s, false), set_config('idle_session_timeout', '0', false)"
 INVALID_INDEXES = """
 SELECT i.indexrelid::regclass::text FROM pg_index i WHERE NOT i.indisvalid ORDER BY 1
 """
@@ -298,10 +300,17 @@ class Database:
 
         Raises:
             Refused: the table is not ours.
+            HistoryIsHeld: somebody has it for himself (a restore, a reset); it is not waited for.
 
         """
         try:
-            rows = self.rows(history.READ)
+            with self._told():
+                cursor = self.connection.execute(f"SET LOCAL lock_timeout = '{READ_WITHIN}'; {history.READ}")
+                cursor.nextset()
+                rows = cursor.fetchall()
+        except self._psycopg.errors.LockNotAvailable:
+            holder = self.holder()
+            raise errors.HistoryIsHeld(history.TABLE, describe(holder) if holder else "") from None
         except self._psycopg.errors.UndefinedTable:
             return history.History()
         except (self._psycopg.errors.UndefinedColumn, self._psycopg.errors.WrongObjectType):
@@ -393,11 +402,12 @@ class Database:
         self.do(f"UPDATE {history.TABLE} SET status = 'failed' WHERE version = %s AND status = 'running'", version)
 
     @contextlib.contextmanager
-    def run_lock(self, told: Callable[[Backend | None], None]) -> Iterator[None]:
+    def run_lock(self, told: Callable[[Backend | None], None], *, name: str = "") -> Iterator[None]:
         """Hold the lock of a run in this session.
 
         Args:
             told: called once with who holds it, when it has to be waited for.
+            name: what the session is called meanwhile, for those who wait for it.
 
         Raises:
             LockError: it was not to be had within the wait time-out.
@@ -407,10 +417,14 @@ class Database:
         while not self.rows("SELECT pg_try_advisory_lock(%s, %s)", *psql.LOCK)[0][0]:
             self.wait_for_lock(deadline, told)
         try:
+            # A quiet hour, while pg_dump is at work, must not end the session and the lock with it.
+            self.rows(RENAME, name or self.name)
             yield
         finally:
             if not self.connection.closed:
-                self.rows("SELECT pg_advisory_unlock(%s, %s)", *psql.LOCK)
+                with contextlib.suppress(errors.ServerLost):  # the lock has gone with the session
+                    self.rows(RENAME, self.name)
+                    self.rows("SELECT pg_advisory_unlock(%s, %s)", *psql.LOCK)
 
     def wait_for_lock(self, deadline: float, told: Callable[[Backend | None], None]) -> None:
         """Return when nobody holds the lock of a run; short queries, so that nothing ever waits for our snapshot.

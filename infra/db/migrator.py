@@ -213,14 +213,24 @@ class Migrator:
         A file without a transaction is `running` in the history while another run is at it; only when nobody is at
         work and the history has not moved since has it failed.
         """
-        history = database.history()
+        history = self._read(database, deadline)
         while any(row.status == "running" for row in history.rows):
             before = history.digest
             database.wait_for_lock(deadline, self._waiting)
-            history = database.history()
+            history = self._read(database, deadline)
             if history.digest == before:
                 break
         return self.compare(history)
+
+    def _read(self, database: Database, deadline: float) -> History:
+        """Read the history; wait for a restore or a reset, which has it for itself."""
+        while True:
+            try:
+                return database.history()
+            except errors.HistoryIsHeld:
+                if time.monotonic() > deadline:
+                    raise
+                database.wait_for_lock(deadline, self._waiting)
 
     def migrate(
         self,
@@ -238,7 +248,8 @@ class Migrator:
             to: the last version to apply; None for all.
             out_of_order: also files older than the newest applied one.
             single: all of them in one transaction.
-            before: called once before the first psql, when there is something to do (a backup).
+            before: takes a backup; called under the run's lock before the first psql, when there is something to do,
+                and again only when another run came in between.
 
         Returns:
             The history rows of what was applied since the call, in order.
@@ -247,6 +258,7 @@ class Migrator:
             ToolError: see `errors`; what was applied before the failure stays applied and is on the disk.
 
         """
+        deadline = time.monotonic() + self._settings.wait_timeout
 
         def choose(state: State) -> Sequence[Migration]:
             if not state.history.rows:
@@ -255,7 +267,7 @@ class Migrator:
                 state.entries, to=to, out_of_order=out_of_order, folder=self._folder, recorded=database.kept_sql
             )
 
-        begun = {row.version for row in database.history().rows}
+        begun = {row.version for row in self._read(database, deadline).rows}
         try:
             self._rounds(database, choose, single=single, before=before)
         finally:
@@ -293,15 +305,21 @@ class Migrator:
         """Plan and run until nothing is left, or something stops it."""
         deadline = time.monotonic() + self._settings.wait_timeout
         tries: dict[str, int] = {}
+        saved: int | None = None  # the digest of the history that the backup has
         for _ in range(MOST_ROUNDS):
             state = self._state(database, deadline)
             steps = choose(state)
             if not steps:
                 return
             self._refuse(steps, single=single)
-            if before:
-                before()
-                before = None
+            if before and state.history.digest != saved:
+                # Under the lock: pg_dump never stands in the way of a migration that waits for a table.
+                with database.run_lock(self._waiting, name="invoke migrate --backup"):
+                    if database.history() != state.history:
+                        continue
+                    before()
+                saved = state.history.digest
+                deadline = time.monotonic() + self._settings.wait_timeout
             run = self._psql(database, steps, state.history, single=single)
             with _answering(run):
                 database.revive()
@@ -311,6 +329,7 @@ class Migrator:
                 _refuse_unrecorded(steps, database.history())
                 return
             elif not run.is_stale:
+                before = None  # what this run has applied needs no second backup
                 self._after_failure(database, run, tries, deadline)
 
     def _history_now(self, database: Database) -> Sequence[Applied]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from infra.db import errors
@@ -9,23 +10,41 @@ from infra.db import errors
 if TYPE_CHECKING:
     from infra.db.database import Database
 
-# Each query names, in order, what one kind of object is called in a DROP. Schemas come first, because
-# they take most extensions with them; what belongs to an extension goes with it.
-_NOT_OF_EXTENSION = "NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = {0}.oid AND d.deptype = 'e')"
+_IN_EXTENSION = "SELECT FROM pg_depend e WHERE (e.classid, e.objid) = ({0}) AND e.deptype = 'e'"
+_USERS = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+# An extension of an administrator (vector, say), which this role could not create again.
+_FOREIGN = "NOT pg_has_role(x.extowner, 'USAGE')"
+_HOLDS_FOREIGN = f"EXISTS (SELECT FROM pg_extension x WHERE x.extnamespace = n.oid AND {_FOREIGN})"
+_NOT_EXTENSIONS = f"""NOT EXISTS ({_IN_EXTENSION.format("'pg_namespace'::regclass, n.oid")})"""
+# What lies in the users' schemas by itself: not what belongs to a table or to an extension.
+OBJECTS = f"""
+SELECT n.oid AS schema, d.classid, d.objid
+  FROM pg_depend d JOIN pg_namespace n ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
+ WHERE d.deptype = 'n' AND d.classid <> 'pg_extension'::regclass AND {_USERS} AND {_NOT_EXTENSIONS}
+   AND NOT EXISTS ({_IN_EXTENSION.format("d.classid, d.objid")})
+"""
+FOREIGN = f"SELECT x.extname FROM pg_extension x WHERE {_FOREIGN} AND x.extname <> 'plpgsql'"
+# Each query returns, in order, the statements that drop one kind of object. Schemas come first, because they take
+# most extensions with them; what belongs to an extension goes with it. A schema that holds somebody else's extension
+# stays, and what else is in it goes one by one (some with what was dropped before them).
 DROPS = (
-    ("EVENT TRIGGER", f"SELECT quote_ident(evtname) FROM pg_event_trigger e WHERE {_NOT_OF_EXTENSION.format('e')}"),
-    ("PUBLICATION", "SELECT quote_ident(pubname) FROM pg_publication"),
-    (
-        "SCHEMA",
-        f"""SELECT quote_ident(nspname) FROM pg_namespace n
-             WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND {_NOT_OF_EXTENSION.format("n")}""",
-    ),
-    ("EXTENSION", "SELECT quote_ident(extname) FROM pg_extension WHERE extname <> 'plpgsql'"),
-    ("FOREIGN DATA WRAPPER", "SELECT quote_ident(fdwname) FROM pg_foreign_data_wrapper"),
+    f"""SELECT format('DROP EVENT TRIGGER %I CASCADE', evtname) FROM pg_event_trigger t
+         WHERE NOT EXISTS ({_IN_EXTENSION.format("'pg_event_trigger'::regclass, t.oid")})""",
+    "SELECT format('DROP PUBLICATION %I CASCADE', pubname) FROM pg_publication",
+    f"""SELECT format('DROP SCHEMA %I CASCADE', n.nspname) FROM pg_namespace n
+         WHERE {_USERS} AND {_NOT_EXTENSIONS} AND NOT {_HOLDS_FOREIGN}""",
+    f"""SELECT format('DROP %s IF EXISTS %s CASCADE', regexp_replace(i.type, '^composite | object$', ''), i.identity)
+          FROM ({OBJECTS}) o JOIN pg_namespace n ON n.oid = o.schema, pg_identify_object(o.classid, o.objid, 0) i
+         WHERE {_HOLDS_FOREIGN}""",
+    f"""SELECT format('DROP EXTENSION %I CASCADE', x.extname) FROM pg_extension x
+         WHERE x.extname <> 'plpgsql' AND NOT {_FOREIGN}""",
+    f"""SELECT format('DROP FOREIGN DATA WRAPPER %I CASCADE', fdwname) FROM pg_foreign_data_wrapper f
+         WHERE NOT EXISTS ({_IN_EXTENSION.format("'pg_foreign_data_wrapper'::regclass, f.oid")})""",
+    "SELECT format('SELECT lo_unlink(%s)', oid) FROM pg_largeobject_metadata",
 )
 # As initdb leaves it since PostgreSQL 15 (release notes, E.4.2: public schema).
 NEW_PUBLIC = """
-CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+CREATE SCHEMA IF NOT EXISTS public AUTHORIZATION pg_database_owner;
 GRANT USAGE ON SCHEMA public TO PUBLIC;
 COMMENT ON SCHEMA public IS 'standard public schema';
 """
@@ -53,11 +72,10 @@ def empty(database: Database, lock_timeout: str) -> list[str]:
     try:
         with connection.transaction():
             connection.execute("SELECT set_config('lock_timeout', %s, true)", [lock_timeout])
-            for kind, query in DROPS:
-                for (name,) in connection.execute(query).fetchall():
-                    connection.execute(f"DROP {kind} {name} CASCADE")
-                    dropped.append(f"{kind} {name}")
-            connection.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")
+            for query in DROPS:
+                for (statement,) in connection.execute(query).fetchall():
+                    connection.execute(statement)
+                    dropped += re.findall(r"^DROP (.*) CASCADE$", statement.replace(" IF EXISTS", "", 1))
             connection.execute(NEW_PUBLIC)
     except psycopg.errors.LockNotAvailable as error:
         raise errors.ResetBlocked(str(error).split("\n")[0]) from None

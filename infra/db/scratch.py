@@ -205,12 +205,14 @@ class _On:
     def execute(
         self,
         program: str,
-        arguments: Sequence[str],
+        arguments: Sequence[str | Path],
         *,
         folder: Path | None = None,
         env: Mapping[str, str] | None = None,
+        into: Sequence[str] | None = None,
     ) -> Process:
-        return self.programs.execute(program, arguments, folder=folder, env={**(env or {}), "PGDATABASE": self.name})
+        there = {**(env or {}), "PGDATABASE": self.name}
+        return self.programs.execute(program, arguments, folder=folder, env=there, into=into)
 
     def sweep(self, folder: Path) -> str:  # noqa: ARG002 - the Protocol's
         # The lock under which it would be safe is the original's: a run there may be using its files.

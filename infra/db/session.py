@@ -11,6 +11,7 @@ import time
 import urllib.parse
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.db import (
@@ -31,6 +32,7 @@ from infra.db import (
     rehearse,
     relations,
     reset,
+    restore,
     review,
     scaffold,
     scratch,
@@ -46,10 +48,11 @@ from infra.db.settings import THIS_MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
+    from infra.db.backup import Backup
     from infra.db.console import Console
     from infra.db.database import Backend, Database
+    from infra.db.restore import Dump, Holdings
     from infra.db.servers import Address, Server
     from infra.db.settings import Settings
 
@@ -311,18 +314,71 @@ class Session:
         finally:
             self.console.slow(self.migrations)
 
-    def backup(self) -> Path:
-        """Take a backup and say where it is."""
+    def backup(self, out: Path | None = None) -> Backup:
+        """Take a backup and say where it is; the run's lock is held."""
         self.console.step("Taking a backup")
-        file = backup.take(self.server, self.settings, self.console.bytes_so_far)
-        self.console.say(f"Backup: {self.settings.shown(file)} ({file.stat().st_size / 1e6:,.1f} MB)")
-        return file
+        taken = backup.take(self.server, self._connected(), self.settings, self.console.working, out=out)
+        self.console.step(f"Backup: {self.settings.shown(taken.file)} ({taken.size / 1e6:,.1f} MB), read back.")
+        if taken.removed:
+            names = ", ".join(file.name for file in taken.removed)
+            self.console.step(f"Removed, to keep the newest {self.settings.backup_keep} (BACKUP_KEEP): {names}.")
+        return taken
+
+    def save(self, out: str) -> str:
+        """Take a backup under the run's lock; how its file is typed."""
+        connected = self.running()
+        if connected.facts().is_pooled:
+            raise errors.PoolerInBetween(f"{self.settings.host}:{self.settings.port}")
+        with connected.run_lock(self._waiting, name=backup.APPLICATION):
+            return self._typed(self.backup(Path(out).resolve() if out else None).file)
+
+    def restore(self, name: str, *, yes: bool) -> Dump:
+        """Replace what is in the database by a backup, after a question where there is something to lose."""
+        file = next((each for each in (Path(name), self.settings.root / name) if each.exists()), Path(name)).resolve()
+        typed = self._typed(file)
+        if not restore.refuse_other_files(file, typed):
+            self.console.step(f"There is no {backup.record_path(file).name} beside it, so nothing proves it unchanged.")
+        connected = self.ready()
+        database.refuse_unfit(connected.facts(), self.settings, needs_public=False)
+        with connected.run_lock(self._waiting):  # which also keeps others from sweeping what is copied in
+            held = restore.contents(self.server, file, typed)
+        restore.refuse_newer(held, connected, typed)
+        asked = False
+        while True:
+            there = restore.holdings(connected)
+            asked = asked or self._confirmed_restore(typed, held, there, yes=yes)
+            self.console.step(f"Replacing {there} in {self.where}" if there.objects else f"Restoring into {self.where}")
+            emptied = there.objects > 0 or not connected.facts().has_public
+            if restore.put_back(self.server, connected, held, self.console.working, emptied=emptied):
+                return held
+            connected.wait_for_lock(time.monotonic() + self.settings.wait_timeout, self._waiting)
+
+    def _confirmed_restore(self, typed: str, held: Dump, there: Holdings, *, yes: bool) -> bool:
+        """Ask before something is lost; False when there is nothing to lose, so that it is asked if that changes."""
+        if not there.objects:
+            return False
+        self.confirm(
+            f"This replaces everything in {self.where}, now {there},\n"
+            f"by the backup of {held.database} of {held.made_at}: {held.tables} tables.\n"
+            "What is there is lost, unless you keep it first:  invoke db.backup",
+            f"db.restore {typed}",
+            yes=yes,
+        )
+        return True
+
+    def _typed(self, file: Path) -> str:
+        """Return a file as it is typed in a command."""
+        shown = self.settings.shown(file)
+        return f'"{shown}"' if " " in shown else shown
+
+    def _connected(self) -> Database:
+        return self._database or self.running()
 
     def empty(self, *, with_backup: bool) -> list[str]:
         """Drop everything, under the run's lock, after a backup; the names of what was dropped."""
         connected = self.ready()
         database.refuse_unfit(connected.facts(), self.settings, needs_public=False)
-        with connected.run_lock(self._waiting):
+        with connected.run_lock(self._waiting, name="invoke migrate-reset"):
             if with_backup:
                 self.backup()
             return reset.empty(connected, self.settings.lock_timeout)
@@ -396,7 +452,7 @@ class Session:
                 what = "" if data else "the schema of "
                 self.console.step(f"Copying {what}{self.settings.name} into a throw-away database on {place}")
                 here, there = (self.server, connected), (made.programs, made.database)
-                clone.copy(here, there, data=data, progress=self.console.bytes_so_far)
+                clone.copy(here, there, data=data, progress=self._copied)
             trial = rehearse.Rehearsal(
                 made=made,
                 files=migrator.files,
@@ -407,6 +463,9 @@ class Session:
                 roles=None if place == PRIVATE else roles,
             )
             return trial.run(), place
+
+    def _copied(self, size: int) -> None:
+        self.console.working(f"{size / 1e6:,.1f} MB")
 
     def _drop_roles(self, connected: Database, roles: set[str]) -> None:
         """Take back what a rehearsal made outside of its copy."""

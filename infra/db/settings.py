@@ -37,6 +37,7 @@ class Settings:
         migrations_dir: where the `.sql` files are.
         embedded_dir: the data directory of the embedded server.
         backup_dir: where backups go.
+        backup_keep: how many of them stay there; 0 for all.
         root: the project's top folder; relative paths start there.
         environment: all variables, `.env` included, for what Docker and libpq define themselves.
 
@@ -54,6 +55,7 @@ class Settings:
     migrations_dir: Path
     embedded_dir: Path
     backup_dir: Path
+    backup_keep: int
     root: Path
     environment: Mapping[str, str] = field(repr=False)
 
@@ -154,6 +156,7 @@ KNOWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "MIGRATIONS_DIR": ("migrations_dir", "infra/migrations", _text),
     "EMBEDDED_DIR": ("embedded_dir", ".postgres", _text),
     "BACKUP_DIR": ("backup_dir", "backups", _text),
+    "BACKUP_KEEP": ("backup_keep", "10", _count),
 }
 SECRET = frozenset({"DB_PASSWORD"})
 

@@ -474,22 +474,20 @@ def queries(bench: Bench) -> None:
     known = {"t": LARGE, **dict(zip(("i", "old_id", "id", "phash", "request"), row, strict=True))}
     totals = [[0.0, 0.0], [0.0, 0.0]]  # prepared, planned each time: what row security adds, and to what
     for name, (old, new) in QUERIES.items():
-        variants = {
-            "old": ("", old.format(**known)),
-            "bound": ("mordeaux_app", new.format(**known).replace("[]", "")),
-            "unbound": ("unbound", new.format(**known).replace("[]", f"AND tenant_id = '{LARGE}'")),
-        }
+        before = ("", old.format(**known))
+        bound = ("mordeaux_app", new.format(**known).replace("[]", ""))
+        unbound = ("unbound", new.format(**known).replace("[]", f"AND tenant_id = '{LARGE}'"))
+        bench.connection.prepare_threshold = 3
+        took = asked(bench, {"old": before, "new": bound})
+        old_ms, new_ms = statistics.median(took["old"]), statistics.median(took["new"])
         costs = []
-        for planned, threshold in enumerate((3, None)):
+        for total, threshold in zip(totals, (3, None), strict=True):
             bench.connection.prepare_threshold = threshold
-            took = asked(bench, variants)
-            middle = {variant: statistics.median(each) for variant, each in took.items()}
-            costs.append(percent(cost(took), middle["unbound"]))
-            totals[planned][0] += cost(took)
-            totals[planned][1] += middle["unbound"]
-            if not planned:
-                old_ms, new_ms = middle["old"], middle["bound"]
-                del variants["old"]
+            took = asked(bench, {"bound": bound, "unbound": unbound})
+            added, whole = cost(took), statistics.median(took["unbound"])
+            costs.append(percent(added, whole))
+            total[0] += added
+            total[1] += whole
         line(f"{name}, p50 ms", f"{old_ms:.2f}", f"{new_ms:.2f}", times(new_ms, old_ms), *costs)
         note(name)
     line("all these queries together", "", "", "", *(percent(*total) for total in totals))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.db import lint
 from tests.patience import no_run_is_left
 from tests.project import TOP
 
@@ -142,6 +143,19 @@ def test_a_commit_at_the_end_of_five_megabytes_is_refused_before_the_first_state
     done = external.invoke("migrate")
     assert (done.code, f"{external.folder}/002_large.sql:180001" in done.err) == (4, True), done.err
     assert (history(external), external.tables()) == ({}, set())
+
+
+def test_a_commit_in_a_file_too_large_to_parse_is_noticed_and_said(external: Project) -> None:
+    external.write("001_one.sql", BEFORE)
+    padding = "-- nothing\n" * (lint.LARGEST // 10)
+    external.write("002_huge.sql", f"CREATE TABLE kept (i int);\nCOMMIT;\nCREATE TABLE too (i int);\n{padding}")
+    external.write("099_after.sql", AFTER)
+    done = external.invoke("migrate")
+    assert done.code == 3, done
+    assert "it ended the transaction it ran in" in done.err
+    assert "What it committed by itself stays, and it is not recorded as applied." in done.err
+    assert (history(external), external.tables()) == ({"001": "applied"}, {"one", "kept", "too"})
+    assert no_run_is_left(external)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows allows 260 characters for the whole path")

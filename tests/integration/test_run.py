@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import urllib.parse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -242,7 +243,7 @@ def test_reset_asks_takes_a_backup_empties_and_migrate_works_again(three: Projec
         "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
     ) == [("public",)]
     assert three.rows("SELECT extname FROM pg_extension") == [("plpgsql",)]
-    (backup,) = (three.root / three.settings["BACKUP_DIR"]).iterdir()
+    (backup,) = (three.root / three.settings["BACKUP_DIR"]).glob("*.dump")
     assert backup.name.startswith(f"{three.settings['DB_NAME']}-")
     assert backup.suffix == ".dump"
     assert backup.read_bytes().startswith(b"PGDMP")
@@ -276,7 +277,8 @@ def test_url_masks_the_password_unless_asked(anywhere: Project) -> None:
     name, port = anywhere.settings["DB_NAME"], anywhere.settings["DB_PORT"]
     assert anywhere.invoke("db.url").out == f"postgresql://postgres:***@127.0.0.1:{port}/{name}\n"
     shown = anywhere.invoke("db.url", "--password").out
-    assert shown == f"postgresql://postgres:postgres@127.0.0.1:{port}/{name}\n"
+    password = urllib.parse.quote(anywhere.settings["DB_PASSWORD"], safe="")
+    assert shown == f"postgresql://postgres:{password}@127.0.0.1:{port}/{name}\n"
     with psycopg.connect(shown.strip()) as connection:
         assert connection.execute("SELECT current_database()").fetchone() == (name,)
 

@@ -76,18 +76,21 @@ class Programs(Protocol):
     def execute(
         self,
         program: str,
-        arguments: Sequence[str],
+        arguments: Sequence[str | Path],
         *,
         folder: Path | None = None,
         env: Mapping[str, str] | None = None,
+        into: Sequence[str] | None = None,
     ) -> Process:
         """Start one of the server's own client programs, connected by PG* variables as the configured user.
 
         Args:
             program: `psql`, `pg_dump` or `pg_restore`.
-            arguments: without any connection argument and without any secret.
+            arguments: without any connection argument and without any secret. A Path, given together with a folder,
+                is a file of this machine; the program is told where it finds it.
             folder: a folder of this machine whose files the program finds in its current directory.
             env: further environment variables (PGAPPNAME, PGOPTIONS, ...).
+            into: the arguments of a psql that reads the program's output; the exit code is psql's then.
 
         Raises:
             ServerError: when the program cannot be started.

@@ -12,6 +12,7 @@ import io
 import os
 import platform
 import re
+import shlex
 import shutil
 import socket
 import struct
@@ -54,6 +55,7 @@ STOP_WITHIN = 60  # seconds; a fast shutdown writes a checkpoint, then the engin
 LOG_LINES = 15
 TAKEN = re.compile(r"address already in use|port is already allocated|ports are not available", re.IGNORECASE)
 NAME_IN_USE = re.compile(r"name .* is already in use", re.IGNORECASE)
+FILE = "file"  # the name in the container of what is copied in beside a folder
 STREAMS = {1: "stdout", 2: "stderr"}
 
 # $1 is the folder that was copied in, or empty; the rest is the program. The folder goes when the program ends, also
@@ -320,18 +322,22 @@ class Container:
     def execute(
         self,
         program: str,
-        arguments: Sequence[str],
+        arguments: Sequence[str | Path],
         *,
         folder: Path | None = None,
         env: Mapping[str, str] | None = None,
+        into: Sequence[str] | None = None,
     ) -> Process:
         """Start a program in the container, by one exec; see the Protocol."""
         container = self._running()
         inside = ""
         if folder is not None:
             inside = f"/tmp/{folder.name}"  # noqa: S108 - in the container, with a name that the caller made unique
-            _copy_in(container, folder)
-        return self._exec(container, ["sh", "-c", WRAPPER, "sh", inside, program, *arguments], program, env)
+            _copy_in(container, folder, [each for each in arguments if isinstance(each, Path)])
+        argv = [program, *(each if isinstance(each, str) else FILE for each in arguments)]
+        if into:
+            argv = ["sh", "-c", f"{shlex.join(argv)} | {shlex.join(['psql', *into])}"]
+        return self._exec(container, ["sh", "-c", WRAPPER, "sh", inside, *argv], program, env)
 
     def foreground(self, program: str, arguments: Sequence[str], *, at_terminal: bool) -> int:
         """Run a program of this machine over the published port; see the Protocol.
@@ -870,8 +876,15 @@ def _repository_and_tag(image: str) -> tuple[str, str | None]:
     return (repository, tag) if colon and "/" not in tag else (image, "latest")
 
 
-def _copy_in(container: DockerContainer, folder: Path) -> None:
-    """Copy a folder into the container's /tmp, by way of a temporary file: a dump may be larger than the memory."""
+def _copy_in(container: DockerContainer, folder: Path, beside: Sequence[Path]) -> None:
+    """Copy a folder into the container's /tmp, by way of a temporary file: a dump may be larger than the memory.
+
+    Args:
+        container: where to.
+        folder: what is copied, under its own name.
+        beside: a further file, which is put into the copy.
+
+    """
 
     def readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = 0
@@ -882,6 +895,8 @@ def _copy_in(container: DockerContainer, folder: Path) -> None:
     with tempfile.TemporaryFile() as file, _asking(f"copy files into container {container.name}", container.name or ""):
         with tarfile.open(fileobj=file, mode="w") as tar:
             tar.add(folder, arcname=folder.name, filter=readable)
+            for each in beside:
+                tar.add(each.resolve(), arcname=f"{folder.name}/{FILE}", filter=readable)
         file.seek(0)
         container.put_archive("/tmp", file)  # noqa: S108 - in the container; a file is streamed
 

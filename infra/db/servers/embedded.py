@@ -26,7 +26,7 @@ import psutil
 
 from infra.db import check, errors
 from infra.db.servers import Address, Examination, accounts, health, libpq, postmaster, wheel
-from infra.db.servers.process import CHUNK, LocalProcess, Recorded, foreground
+from infra.db.servers.process import CHUNK, LocalProcess, Recorded, absolute, foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -150,16 +150,19 @@ class Embedded:
     def execute(
         self,
         program: str,
-        arguments: Sequence[str],
+        arguments: Sequence[str | Path],
         *,
         folder: Path | None = None,
         env: Mapping[str, str] | None = None,
+        into: Sequence[str] | None = None,
     ) -> Process:
         """Start one of the wheel's programs."""
         address = self.address() or Address(HOST, self._settings.port)
-        argv = [str(self._program(program)), *arguments]
+        argv = [str(self._program(program)), *map(absolute, arguments)]
+        reader = [str(self._program("psql")), *into] if into else None
+        variables = self._plain(libpq.environment(self._settings, address, env))
         try:
-            return LocalProcess(argv, env=self._plain(libpq.environment(self._settings, address, env)), folder=folder)
+            return LocalProcess(argv, env=variables, folder=folder, into=reader)
         except OSError as error:
             raise errors.EmbeddedFailed(f"be used: {program} does not start", self._shown, str(error)) from error
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from infra.db import check, errors
 from infra.db.servers import Address, Examination, clients, libpq
-from infra.db.servers.process import LocalProcess, foreground
+from infra.db.servers.process import LocalProcess, absolute, foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,20 +65,26 @@ class External:
     def execute(
         self,
         program: str,
-        arguments: Sequence[str],
+        arguments: Sequence[str | Path],
         *,
         folder: Path | None = None,
         env: Mapping[str, str] | None = None,
+        into: Sequence[str] | None = None,
     ) -> Process:
         """Start the newest one of this machine's programs."""
-        argv = [str(self.program(program)), *arguments]
+        argv = [str(self.program(program)), *map(absolute, arguments)]
+        reader = [str(self.program("psql")), *into] if into else None
+        variables = libpq.environment(self._settings, self._address, env)
         try:
-            return LocalProcess(argv, env=libpq.environment(self._settings, self._address, env), folder=folder)
+            return LocalProcess(argv, env=variables, folder=folder, into=reader)
         except OSError as error:
             raise errors.ClientMissing(program, [f"{argv[0]}: {error}"]) from error
 
     def program(self, name: str) -> Path:
         """Return where a program is: the newest installed one that will do, or else the wheel's.
+
+        pg_dump and pg_restore of the server's own version come first: what a newer pg_dump writes, an older
+        pg_restore cannot read, and what a newer pg_restore writes, an older server may not understand.
 
         Args:
             name: `psql`, `pg_dump` or `pg_restore`.
@@ -89,7 +95,7 @@ class External:
         """
         passed_over = []
         for candidates in (clients.installed(name, self._settings.environment), clients.of_wheel(name)):
-            for has, path in clients.newest(candidates):
+            for has, path in sorted(clients.newest(candidates), key=lambda each: not self._is_own(name, each[0])):
                 if not (unfit := self._unfit(name, has, path)):
                     return path
                 passed_over.append(f"{path} ({_shown(has)}) {unfit}")
@@ -131,8 +137,11 @@ class External:
         """Refuse: it is not ours."""
         raise errors.NotDeleted(self.place())
 
+    def _is_own(self, name: str, has: tuple[int, int]) -> bool:
+        return name != "psql" and self._answered is not None and has[0] == self._answered.major
+
     def _unfit(self, name: str, has: tuple[int, int], path: Path) -> str:
-        if name == "psql" and not knows_restrict(has):
+        if name != "pg_dump" and not knows_restrict(has):
             return f"is too old: it lacks \\restrict, which fences migrations in ({_shown(_first(has[0]))} has it)"
         if self._answered and name != "psql" and has[0] < self._answered.major:
             return f"is older than the server, PostgreSQL {self._answered.major}, and would refuse"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +20,15 @@ if TYPE_CHECKING:
 
 CHUNK = 65536  # bytes; a pipe's usual size on Linux
 PATIENCE = 1.0  # seconds; psql that is interrupted first cancels its statement in the server
+STREAMS = ("stdout", "stderr", "feeder")  # the last one is the standard error of what feeds a psql
+HEAD = 4096  # bytes of pg_restore's script that hold its settings
 
 
 class Process(Protocol):
     """A started program. Its standard input is empty, always (see the design: nothing depends on half-closing)."""
 
     def sources(self) -> Sequence[Iterator[tuple[str, bytes]]]:
-        """Blocking iterators of (`stdout` or `stderr`, bytes), each to be drained by a thread of its own."""
+        """Blocking iterators of (one of `STREAMS`, bytes), each to be drained by a thread of its own."""
 
     def wait(self) -> int:
         """Return the exit code, after the output has ended."""
@@ -33,39 +37,38 @@ class Process(Protocol):
 class LocalProcess:
     """A program of this machine."""
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], folder: Path | None) -> None:
+    def __init__(
+        self, argv: Sequence[str], *, env: Mapping[str, str], folder: Path | None, into: Sequence[str] | None = None
+    ) -> None:
         """Start it in a process group of its own, so that a terminal's Ctrl-C reaches only us and we cancel in order.
 
         Args:
             argv: the program and its arguments; no secret belongs here.
             env: its whole environment.
             folder: its current directory.
+            into: a psql and its arguments, which reads what the program (pg_restore) writes; its output and its exit
+                code are the process's.
 
         Raises:
             OSError: when it cannot be started.
 
         """
-        own_group = 0
-        if sys.platform == "win32":
-            own_group = subprocess.CREATE_NEW_PROCESS_GROUP
-        self._popen = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=env,
-            cwd=folder,
-            creationflags=own_group,
-            start_new_session=sys.platform != "win32",
-        )
+        self._feeder = _start(argv, env, folder) if into else None
+        self._popen = _start(into or argv, env, folder, stdin=subprocess.PIPE if into else subprocess.DEVNULL)
 
     def sources(self) -> Sequence[Iterator[tuple[str, bytes]]]:
-        """Both pipes."""
+        """All pipes."""
         out, err = cast("BinaryIO", self._popen.stdout), cast("BinaryIO", self._popen.stderr)
-        return [_read("stdout", out), _read("stderr", err)]
+        sources = [_read("stdout", out), _read("stderr", err)]
+        if self._feeder:
+            script, said = cast("BinaryIO", self._feeder.stdout), cast("BinaryIO", self._feeder.stderr)
+            sources += [_feed(script, cast("BinaryIO", self._popen.stdin)), _read("feeder", said)]
+        return sources
 
     def wait(self) -> int:
         """Wait for its end."""
+        if self._feeder:
+            self._feeder.wait()
         return self._popen.wait()
 
 
@@ -133,6 +136,40 @@ def _end(started: subprocess.Popen[bytes]) -> None:
             return
 
 
+def absolute(argument: str | Path) -> str:
+    """Return an argument as a program of this machine understands it in any current directory."""
+    return argument if isinstance(argument, str) else str(argument.resolve())
+
+
+def _start(
+    argv: Sequence[str], env: Mapping[str, str], folder: Path | None, *, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    own_group = 0
+    if sys.platform == "win32":
+        own_group = subprocess.CREATE_NEW_PROCESS_GROUP
+    return subprocess.Popen(
+        argv,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        cwd=folder,
+        creationflags=own_group,
+        start_new_session=sys.platform != "win32",
+    )
+
+
+def _feed(script: BinaryIO, target: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Hand pg_restore's script to psql; yields nothing. When either of them dies, the other one finds its pipe closed.
+
+    pg_restore 17 and newer resets a setting that older servers do not know. The session has it reset already.
+    """
+    with contextlib.suppress(BrokenPipeError, ConnectionError, OSError), target, script:
+        target.write(script.read(HEAD).replace(b"SET transaction_timeout = 0;\n", b"", 1))
+        shutil.copyfileobj(script, target, CHUNK)
+    yield from ()
+
+
 def _read(name: str, pipe: BinaryIO) -> Iterator[tuple[str, bytes]]:
     with pipe:
         while chunk := os.read(pipe.fileno(), CHUNK):
@@ -178,9 +215,9 @@ def chunks(process: Process, *, tick: float) -> Iterator[tuple[str, bytes] | Non
 
 
 def lines(process: Process, *, tick: float = 0.25) -> Iterator[tuple[str, str] | None]:
-    """Yield (`stdout` or `stderr`, line without its end) as UTF-8 text, and None at each quiet tick."""
-    decoders = {name: codecs.getincrementaldecoder("utf-8")(errors="replace") for name in ("stdout", "stderr")}
-    rest = {"stdout": "", "stderr": ""}
+    """Yield (one of `STREAMS`, line without its end) as UTF-8 text, and None at each quiet tick."""
+    decoders = {name: codecs.getincrementaldecoder("utf-8")(errors="replace") for name in STREAMS}
+    rest = dict.fromkeys(STREAMS, "")
     for item in chunks(process, tick=tick):
         if item is None:
             yield None
@@ -192,3 +229,12 @@ def lines(process: Process, *, tick: float = 0.25) -> Iterator[tuple[str, str] |
     for name, left in rest.items():
         if left:
             yield name, left
+
+
+def outcome(process: Process, *, tick: float = 0.25) -> tuple[int, str, str]:
+    """Run a program to its end; its exit code, output and error output."""
+    said = dict.fromkeys(STREAMS, b"")
+    for item in chunks(process, tick=tick):
+        if item:
+            said[item[0]] += item[1]
+    return process.wait(), said["stdout"].decode("utf-8", "replace"), said["stderr"].decode("utf-8", "replace")
