@@ -217,8 +217,12 @@ class Session:
     def _scratch(
         self, connected: Database, tool: str, files: Sequence[migration.Migration]
     ) -> Iterator[scratch.Scratch]:
-        """Make a throw-away database beside the real one and apply files to it."""
-        with scratch.database(connected, self.server, tool=tool) as made:
+        """Make a throw-away database and apply files to it: beside the real one, unless they would reach beyond it."""
+        with contextlib.ExitStack() as trial:
+            original, programs = connected, self.server
+            if scratch.beyond_database(files):
+                original, programs = trial.enter_context(self._elsewhere(connected, files))
+            made = trial.enter_context(scratch.database(original, programs, tool=tool))
             try:
                 Migrator(made.programs, made.settings, files, lambda _: None).migrate(made.database)
             except errors.MigrationFailed as error:
@@ -498,6 +502,9 @@ class Session:
         with choice.throwaway(self.settings) as (server, settings):
             address = server.start(self.console.step)
             with contextlib.closing(database.wait_until_ready(server, settings, address, self.console.step)) as other:
+                ours, theirs = (each.facts().version // 10000 for each in (connected, other))
+                if ours != theirs:
+                    self.console.say(f"It is PostgreSQL {theirs}, the real one {ours}; what depends on that differs.")
                 scratch.copy_roles(connected, other, files)
                 yield other, server
 

@@ -128,13 +128,15 @@ def test_nothing_applied_and_nothing_there_matches(anywhere: Project) -> None:
 
 
 def test_files_that_do_not_run_on_an_empty_database_are_named(anywhere: Project) -> None:
-    anywhere.do("CREATE TABLE made_before (id int)")
-    anywhere.write("001_a.sql", "ALTER TABLE made_before ADD COLUMN b int;")
-    assert anywhere.invoke("migrate-baseline").code == 0
+    anywhere.write("001_a.sql", "SELECT 1;")
+    assert anywhere.invoke("migrate").code == 0
+    anywhere.do("CREATE TABLE made_by_hand (id int)")
+    anywhere.write("002_b.sql", "ALTER TABLE made_by_hand ADD COLUMN b int;")
+    assert anywhere.invoke("migrate").code == 0
     done = anywhere.invoke("migrate-verify")
     assert done.code == 4
-    assert "001_a failed" in done.err
-    assert 'relation "made_before" does not exist' in done.err
+    assert "002_b failed" in done.err
+    assert 'relation "made_by_hand" does not exist' in done.err
     assert scratch_names(anywhere) == set()
 
 
@@ -190,6 +192,16 @@ def test_files_that_reach_beyond_the_database_change_nothing_when_they_are_tried
     assert done.code == 0, done
     assert open_external.rows("SELECT rolconnlimit FROM pg_roles WHERE rolname = %s", name) == [(3,)]
     assert open_external.rows("SELECT current_setting('work_mem')") == [("3MB",)]
+    assert private_servers(open_external) == []
+
+
+def test_adopting_a_database_runs_no_file_that_reaches_beyond_it_on_its_server(open_external: Project) -> None:
+    role = open_external.settings["DB_NAME"]
+    open_external.do(f"CREATE ROLE {role} CONNECTION LIMIT 3; CREATE TABLE t (id int)")
+    open_external.write("001_t.sql", f"CREATE TABLE t (id int); ALTER ROLE {role} CONNECTION LIMIT 7;")
+    done = open_external.invoke("migrate-baseline")
+    assert done.code == 0, done
+    assert open_external.rows("SELECT rolconnlimit FROM pg_roles WHERE rolname = %s", role) == [(3,)]
     assert private_servers(open_external) == []
 
 
