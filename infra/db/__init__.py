@@ -2,5 +2,6 @@
 
 Imports point one way, and `tests/test_architecture.py` holds them to it:
 
-    errors <- settings, migration, psql, servers <- history <- database, plan <- migrator, doctor <- console <- tasks.py
+    errors <- settings <- servers <- migration, history <- psql, plan, lint <- database <- backup, catalogue, scratch, ...
+           <- migrator, restore, doctor <- rehearse, verify <- console <- session <- tasks.py
 """

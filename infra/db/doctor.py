@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from infra.db.servers import Address, Examination, Server
     from infra.db.settings import Settings
 
-TEMPORARY = ("invoke-migrate-*", "invoke-restore-*", "migrate-lint-*")
+TEMPORARY = ("invoke-migrate-*", "invoke-restore-*", "invoke-copy-*")
 OLD = 24 * 3600  # seconds; a file of a run that has not been written to for that long belongs to no run any more
 LITTLE, TOO_LITTLE = 1 << 30, 100 << 20  # bytes of free space
 OLDEST_PGVECTOR = (0, 7)  # the first that has halfvec

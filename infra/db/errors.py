@@ -529,8 +529,9 @@ class TrialFailed(MigrationFailed):
         )
         self.what = f"On a throw-away database, {self.what}"
         self.next = (
-            "Files must be able to run on a new database of this server. Roles and tablespaces belong to the whole\n"
-            "server, so a file makes them only when they are missing (IF to_regrole('...') IS NULL in a DO block)."
+            "Files must be able to run on a new database of this server. Roles and tablespaces\n"
+            "belong to the whole server, so a file makes them only when they are missing\n"
+            "(IF to_regrole('...') IS NULL in a DO block)."
         )
 
 

@@ -69,12 +69,11 @@ def assert_applied(project: Project, rows: list[int]) -> None:
         assert kept[file.name.partition("_")[0]] == sql
 
 
-@pytest.mark.parametrize("server", ["docker", "external"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_hostile_file_does_no_harm_and_is_named(
-    request: pytest.FixtureRequest, fresh: Callable[[Project], Project], server: str, case: Path
+    embedded_project: Project, fresh: Callable[[Project], Project], case: Path
 ) -> None:
-    here = fresh(request.getfixturevalue(f"{server}_project"))
+    here = fresh(embedded_project)
     expected = lay_out(here, case)
     done = here.invoke("migrate")
     assert done.code == expected["code"], done
@@ -95,9 +94,9 @@ def test_a_hostile_file_does_no_harm_and_is_named(
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_in_a_single_transaction_a_hostile_file_undoes_all_of_the_run(
-    embedded_project: Project, fresh: Callable[[Project], Project], case: Path
+    docker_project: Project, fresh: Callable[[Project], Project], case: Path
 ) -> None:
-    here = fresh(embedded_project)
+    here = fresh(docker_project)
     expected = lay_out(here, case)
     done = here.invoke("migrate", "--single")
     if any(b"no-transaction" in file.read_bytes() for file in case.glob("*.sql")):
