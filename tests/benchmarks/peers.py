@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -22,7 +22,6 @@ import psycopg
 from infra.db import errors, settings
 from infra.db.servers.container import find_engine
 from tests import postgres, project, standin
-from tests.postgres import Dsn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
+    from tests.postgres import Dsn
     from tests.project import Project
 
 OURS = ("external", "embedded", "docker")
@@ -74,6 +74,7 @@ class Peer:
         }
         env = here.environment(database)
         env["PATH"] = f"{here.programs}{os.pathsep}{env['PATH']}"
+        env["PYTHONDONTWRITEBYTECODE"] = ""  # whatever this machine says
         more = {name: text.format_map(values) for name, text in self.variables.items()}
         return Command([word.format_map(values) for word in words], self.root or folder, {**env, **more})
 
@@ -245,7 +246,7 @@ def _with_server(kitchen: Kitchen, name: str, copied: Project, kind: str) -> Pee
         raise LeftOutError(done.err)
     kitchen.stack.callback(copied.invoke, "db.down", "--volumes", "--yes")
     port = int(copied.settings["DB_PORT"])
-    server = Dsn(host="127.0.0.1", port=port, user="postgres", password="postgres", programs=kitchen.server.programs)
+    server = replace(kitchen.server, port=port, user="postgres", password="postgres")
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET autovacuum = off")
         connection.execute("SELECT pg_reload_conf()")
