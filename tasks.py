@@ -29,6 +29,10 @@ if sys.version_info < (3, 11):  # noqa: UP036 - Invoke alone runs on older ones,
         "Next: python3.11 -m venv .venv, activate it, then:  python -m pip install -e . && invoke migrate"
     )
 
+# Invoke turns the writing of compiled modules off (it has --write-pyc); then each task would compile all of ours anew,
+# which takes longer than most tasks. What was said to Python itself (-B, PYTHONDONTWRITEBYTECODE) is kept to.
+sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+
 ROOT = Path(__file__).resolve().parent
 JSON = "Print one JSON object on standard output; words go to standard error."
 YES = "Do not ask."

@@ -39,7 +39,8 @@ class Project:
     def environment(self, **more: str) -> dict[str, str]:
         """Return what a task sees: this machine's variables without any of ours, then the project's."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        return {**plain, "PYTHONWARNINGS": "error", **self.settings, **more}
+        # What is compiled is kept, whatever this machine says: every task is a new process.
+        return {**plain, "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "", **self.settings, **more}
 
     def command(self, *words: str) -> list[str]:
         """Return the argv of `invoke WORDS`."""

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tasks
+from tests import project
 from tests.project import TOP
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from invoke.parser import ParserContext
 
 # Flags that end in = take a value; words in capitals are given by position. --renumber, --anyway and migrate-squash are
@@ -118,3 +121,12 @@ def test_a_slip_of_the_tongue_is_answered_without_a_traceback(words: list[str]) 
     assert done.returncode == 1
     assert done.stderr.strip()
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("unwanted", "files"), [("", 1), ("1", 0)])
+def test_what_python_compiled_is_kept_for_the_next_task_unless_it_shall_not(
+    tmp_path: Path, unwanted: str, files: int
+) -> None:
+    made = project.copy(tmp_path / "checkout", DB_SERVER="external")
+    assert made.invoke("db.url", PYTHONDONTWRITEBYTECODE=unwanted).code == 0
+    assert len(list(made.root.glob("infra/db/__pycache__/session.*.pyc"))) == files

@@ -15,7 +15,7 @@ import traceback
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
-from infra.db import catalogue, findings, migrator, verify
+from infra.db import migrator
 from infra.db.check import Check, Verdict
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
 from infra.db.plan import DONE, Entry, Status
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import rich.console
     import rich.progress
 
+    from infra.db import findings, verify
     from infra.db.errors import ToolError
     from infra.db.history import Applied
     from infra.db.losses import Loss
@@ -204,6 +205,8 @@ class Console:
 
     def verified(self, result: verify.Result, kind: str, database: str, where: str) -> None:
         """Write what is not as the files make it: the objects, then their differences."""
+        from infra.db import catalogue, verify  # noqa: PLC0415 - one task's
+
         if self._as_json:
             self._json(verify.result_object(result, server=kind, database=database))
             return
@@ -220,6 +223,8 @@ class Console:
 
     def rehearsed(self, report: findings.Report, kind: str, database: str, where: str, place: str) -> None:
         """Write what each file did on the copy, and what follows from it."""
+        from infra.db import findings  # noqa: PLC0415 - one task's
+
         if self._as_json:
             failed = failure_object(report.failed) if report.failed else None
             self._json(
@@ -243,6 +248,8 @@ class Console:
 
     def left_behind(self, left: Leftover) -> None:
         """Say that a killed run left a copy, and how to remove it."""
+        from infra.db import findings  # noqa: PLC0415 - one task's
+
         size = "" if left.size is None else f", {findings.megabytes(left.size)}"
         self.say(
             f"A run that was killed left a copy, made {left.made_at:%Y-%m-%d %H:%M} UTC{size}: {left.name}\n"

@@ -182,7 +182,7 @@ def read_folder(folder: Path, shown: str) -> tuple[Migration, ...]:
     problems: list[str] = []
     ups: dict[str, tuple[re.Match[str], Path]] = {}
     downs: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.name.startswith(".") or path.suffix.lower() != ".sql":
             continue
         named = FILE_NAME.fullmatch(path.name)
@@ -222,11 +222,11 @@ def _name_problem(path: Path, named: re.Match[str] | None) -> str:
         return "is not named NNN_name.sql or NNN_name.down.sql (digits, underscore, letters)"
     if len(named["version"]) > LONGEST_VERSION:
         return f"its number has more than {LONGEST_VERSION} digits"
+    if path.is_file():
+        return ""
     if path.is_dir():
         return "is a folder"
-    if not path.is_file():
-        return "is a link to nothing" if path.is_symlink() else "is not a regular file"
-    return ""
+    return "is a link to nothing" if path.is_symlink() else "is not a regular file"
 
 
 def _same_numbers(ups: dict[str, tuple[re.Match[str], Path]]) -> list[list[str]]:

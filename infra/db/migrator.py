@@ -33,7 +33,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
-from infra.db import errors, lint, plan, psql, staging
+from infra.db import errors, plan, psql, staging
 from infra.db.database import LOCK_POLL, TRANSIENT, describe
 from infra.db.servers.process import lines
 
@@ -340,6 +340,8 @@ class Migrator:
             return ()
 
     def _refuse(self, steps: Sequence[Migration], *, single: bool) -> None:
+        from infra.db import lint  # noqa: PLC0415 - a run with nothing to do needs none of it
+
         lint.refuse_what_cannot_work(steps, self._folder)
         if single and (alone := [step.label for step in steps if not step.directives.transaction]):
             raise errors.NotSingle(alone)

@@ -14,33 +14,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import (
-    backup,
-    catalogue,
-    check,
-    clone,
-    database,
-    docs,
-    errors,
-    findings,
-    git,
-    lint,
-    losses,
-    migration,
-    plan,
-    psql,
-    rehearse,
-    relations,
-    reset,
-    restore,
-    review,
-    scaffold,
-    scratch,
-    squash,
-    staging,
-    verify,
-)
-from infra.db.doctor import Doctor
+# Each task is in need of a few more modules; they are imported where they are used, so that the others need not wait.
+from infra.db import database, errors, migration, plan, psql, staging
 from infra.db.history import History
 from infra.db.migrator import Migrator, State
 from infra.db.servers import choice, process
@@ -49,6 +24,7 @@ from infra.db.settings import THIS_MACHINE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from infra.db import findings, scaffold, scratch
     from infra.db.backup import Backup
     from infra.db.console import Console
     from infra.db.database import Backend, Database
@@ -148,6 +124,8 @@ class Session:
 
     def _with_history(self, error: errors.FilesError) -> errors.FilesError:
         """Add to two files of one number which of them was applied, as far as it can be known without starting."""
+        from infra.db import scaffold
+
         if not error.same:
             return error
         try:
@@ -165,6 +143,8 @@ class Session:
 
     def new(self, name: str, *, transaction: bool) -> tuple[str, ...]:
         """Create the next pair of files; their names."""
+        from infra.db import scaffold
+
         folder, words = self._given.migrations_dir, scaffold.snake_case(name)
         elsewhere = scaffold.elsewhere(folder)
         version = scaffold.next_version(folder, elsewhere)
@@ -174,6 +154,8 @@ class Session:
 
     def renumber(self, name: str) -> list[str]:
         """Move a pair that is not applied to the next free number; what became of each file."""
+        from infra.db import scaffold
+
         folder = self._given.migrations_dir
         name = name.replace("\\", "/").rpartition("/")[2]
         if since := scaffold.applied(name, scaffold.same_number(folder, name), self._history().rows):
@@ -185,6 +167,8 @@ class Session:
 
     def squash(self, to: str) -> tuple[str, int]:
         """Put one file in the place of all up to a version, proven to make the same; its name, and how many went."""
+        from infra.db import catalogue, git, squash
+
         migrator, folder = self.migrator(), self.settings.migrations_dir
         last = plan.find(migrator.compare(History()).entries, to)
         files = [file for file in migrator.files if file.number <= int(last.version)]
@@ -218,6 +202,8 @@ class Session:
         self, connected: Database, tool: str, files: Sequence[migration.Migration]
     ) -> Iterator[scratch.Scratch]:
         """Make a throw-away database and apply files to it: beside the real one, unless they would reach beyond it."""
+        from infra.db import scratch
+
         with contextlib.ExitStack() as trial:
             original, programs = connected, self.server
             if scratch.beyond_database(files):
@@ -231,6 +217,8 @@ class Session:
 
     def _tell_taken(self, folder: Path, elsewhere: list[scaffold.Taken]) -> None:
         """Say which branches took the numbers that are skipped."""
+        from infra.db import scaffold
+
         free = int(scaffold.next_version(folder, ()))
         for taken in elsewhere:
             if int(taken.name.partition("_")[0]) >= free:
@@ -265,6 +253,8 @@ class Session:
             LintFindings: something of it is an error.
 
         """
+        from infra.db import review
+
         files = self.files()
         try:
             connected = self.running()
@@ -316,6 +306,8 @@ class Session:
 
     def backup(self, out: Path | None = None) -> Backup:
         """Take a backup and say where it is; the run's lock is held."""
+        from infra.db import backup
+
         self.console.step("Taking a backup")
         taken = backup.take(self.server, self._connected(), self.settings, self.console.working, out=out)
         self.console.step(f"Backup: {self.settings.shown(taken.file)} ({taken.size / 1e6:,.1f} MB), read back.")
@@ -326,6 +318,8 @@ class Session:
 
     def save(self, out: str) -> str:
         """Take a backup under the run's lock; how its file is typed."""
+        from infra.db import backup
+
         connected = self.running()
         if connected.facts().is_pooled:
             raise errors.PoolerInBetween(f"{self.settings.host}:{self.settings.port}")
@@ -334,6 +328,8 @@ class Session:
 
     def restore(self, name: str, *, yes: bool) -> Dump:
         """Replace what is in the database by a backup, after a question where there is something to lose."""
+        from infra.db import backup, restore
+
         file = next((each for each in (Path(name), self.settings.root / name) if each.exists()), Path(name)).resolve()
         typed = self._typed(file)
         if not restore.refuse_other_files(file, typed):
@@ -376,6 +372,8 @@ class Session:
 
     def empty(self, *, with_backup: bool) -> list[str]:
         """Drop everything, under the run's lock, after a backup; the names of what was dropped."""
+        from infra.db import reset
+
         connected = self.ready()
         database.refuse_unfit(connected.facts(), self.settings, needs_public=False)
         with connected.run_lock(self._waiting, name="invoke migrate-reset"):
@@ -385,6 +383,8 @@ class Session:
 
     def rollback(self, *, steps: str, to: str | None, plan_only: bool, yes: bool) -> None:
         """Show what going back undoes and what is lost by it, ask, and do it."""
+        from infra.db import losses
+
         if not steps.isdecimal() or int(steps) < 1 or (to is not None and steps != "1"):
             raise errors.HowFar
         migrator = self.migrator()
@@ -412,6 +412,8 @@ class Session:
 
     def verify(self) -> None:
         """Compare the live schema with the one that the applied files make, and show what differs."""
+        from infra.db import verify
+
         migrator, connected = self.migrator(), self.running()
         with connected.run_lock(self._waiting):
             files, roles = verify.ran(connected, migrator.files)
@@ -425,6 +427,8 @@ class Session:
 
     def rehearse(self, *, to: str | None, data: bool) -> None:
         """Try what is pending on a copy, and show what it does."""
+        from infra.db import findings
+
         try:
             report, place = self._rehearsed(to=to, data=data)
         except (KeyboardInterrupt, errors.Interrupted):
@@ -434,6 +438,8 @@ class Session:
             raise errors.RehearsalFailed(findings.verdict(report), report.failed)
 
     def _rehearsed(self, *, to: str | None, data: bool) -> tuple[findings.Report, str]:
+        from infra.db import clone, findings, lint, rehearse, scratch
+
         migrator, connected = self.migrator(), self.ready()
         for left in scratch.leftovers(connected):
             self.console.left_behind(left)
@@ -469,6 +475,8 @@ class Session:
 
     def _drop_roles(self, connected: Database, roles: set[str]) -> None:
         """Take back what a rehearsal made outside of its copy."""
+        from infra.db import scratch
+
         for role in scratch.drop_roles(connected, roles) if roles else ():
             self.console.say(f"The role {role} was made by this and stays: somebody else uses it by now.", "yellow")
 
@@ -481,6 +489,8 @@ class Session:
         data: bool,
     ) -> tuple[scratch.Scratch, str]:
         """Make the database for a copy, and say where: never with the rows on a server that somebody else runs."""
+        from infra.db import scratch
+
         is_external = self.server.kind == "external"
         if not (is_external and data) and not scratch.beyond_database(steps):
             try:
@@ -498,6 +508,8 @@ class Session:
         self, connected: Database, files: Sequence[migration.Migration]
     ) -> Iterator[tuple[Database, Server]]:
         """Start a private server for a moment, with the roles that files expect; a connection to it."""
+        from infra.db import scratch
+
         self.console.step("Starting a private PostgreSQL for a moment")
         with choice.throwaway(self.settings) as (server, settings):
             address = server.start(self.console.step)
@@ -542,6 +554,8 @@ class Session:
         self, connected: Database, migrator: Migrator, last: migration.Migration, *, anyway: bool
     ) -> None:
         """Refuse, or only show, where the database is not what the files up to one would make."""
+        from infra.db import catalogue
+
         self.console.step(f"Comparing the database with what the files up to {last.version} make")
         made = [file for file in migrator.files if file.number <= last.number]
         with self._scratch(connected, "migrate-baseline", made) as other:
@@ -555,6 +569,8 @@ class Session:
 
     def document(self, *, check: bool) -> str:
         """Write the descriptions of the live schema into the README of the migrations, or compare; its name."""
+        from infra.db import docs
+
         file = self.settings.migrations_dir / "README.md"
         shown = self.settings.shown(file)
         if not file.is_file():
@@ -596,6 +612,8 @@ class Session:
 
     def tables(self, *, as_json: bool) -> None:
         """Show the tables."""
+        from infra.db import relations
+
         found = relations.tables(self.running())
         if as_json:
             self.console.object({"database": self.settings.name, "tables": found})
@@ -606,6 +624,8 @@ class Session:
 
     def describe(self, name: str, *, as_json: bool) -> None:
         """Show one table."""
+        from infra.db import relations
+
         connected = self.running()
         relation = relations.find(name, relations.read(connected))
         values = relations.description(connected, relation)
@@ -652,6 +672,8 @@ def diagnose(console: Console, root: Path, read: Callable[[], Settings]) -> int:
         The exit code: the first fault's, 0 without one.
 
     """
+    from infra.db import check
+    from infra.db.doctor import Doctor
 
     def choose(settings: Settings) -> Server:
         console.secret = settings.password

@@ -74,6 +74,7 @@ class Peer:
         }
         env = here.environment(database)
         env["PATH"] = f"{here.programs}{os.pathsep}{env['PATH']}"
+        env["PYTHONDONTWRITEBYTECODE"] = ""  # whatever this machine says
         more = {name: text.format_map(values) for name, text in self.variables.items()}
         return Command([word.format_map(values) for word in words], self.root or folder, {**env, **more})
 

@@ -9,8 +9,6 @@ import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import psutil
-
 from infra.db import errors
 
 if TYPE_CHECKING:
@@ -66,6 +64,8 @@ def throwaway(settings: Settings) -> Iterator[tuple[Server, Settings]]:
         NoEmbedded: its package is not installed.
 
     """
+    import psutil  # noqa: PLC0415
+
     from infra.db.servers.embedded import Embedded  # noqa: PLC0415
 
     home = settings.embedded_dir
