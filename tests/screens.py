@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -92,7 +93,7 @@ def typed(checkout: Project, *words: str) -> str:
     text = said.decode().replace("\r\n", "\n")
     lines = (ERASED.sub("", re.sub(r".*\x1b\[2K", "", line)) for line in text.split("\n"))
     kept = [line for line in lines if not SPINNER.match(line)]  # it was drawn and erased again
-    return "\n".join(kept).replace(str(checkout.root) + os.sep, "")
+    return "\n".join(kept).replace(str(checkout.root) + os.sep, "").replace(sys.prefix, ".venv")
 
 
 if __name__ == "__main__":
