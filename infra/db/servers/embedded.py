@@ -307,7 +307,8 @@ class Embedded:
     def _sweep(self) -> None:
         """Remove what killed runs left beside the data folder; what an initdb of theirs still writes goes next time."""
         for left in [*self._abandoned(), self._temporary()]:
-            shutil.rmtree(left, ignore_errors=True)
+            if left.exists():
+                shutil.rmtree(left, ignore_errors=True)
 
     def _abandoned(self) -> Iterator[Path]:
         for left in self._folder.parent.glob("*.tmp-*"):
