@@ -138,3 +138,10 @@ def test_a_file_without_a_transaction_or_too_large_to_parse_is_not_checked(
     large.write_text("COMMIT;\n\n")
     lint.refuse_what_cannot_work([alone, replace(migration("002_b", None), path=large)], "sql")
     lint.refuse_what_cannot_work([], "sql")
+
+
+def test_no_parser_is_started_for_files_without_a_word_that_could_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lint, "_program", lambda: "there-is-no-such-program")
+    assert found("CREATE TABLE t (ended date, committed boolean); -- pending\n") == []
+    with pytest.raises(FileNotFoundError):
+        found("SELECT 1 AS end;\n")

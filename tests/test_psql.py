@@ -16,7 +16,7 @@ from tests.values import migration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROW_HASH = "hashtextextended(version || '/' || status || '/' || checksum || '/' || xmin || ctid, 0)"
+ROW_HASH = "hashtidextended(ctid, hashtextextended(xmin::text, 0))"
 DIGEST = f"(SELECT coalesce(bit_xor({ROW_HASH}), 0) FROM public.schema_migrations)"
 LOCKED = r"""SELECT pg_catalog.pg_try_advisory_lock(1297044036, 1161909592) AS _migrate_locked \gset
 \if :_migrate_locked
@@ -46,7 +46,7 @@ OFF, END = "SET LOCAL synchronous_commit = off \\; ", "\\echo tok END\n"
 def included(version: str, kept: str = IN_TRANSACTION) -> str:
     return rf"""\ir {version}.sql
 \unrestrict tok
-RESET SESSION AUTHORIZATION \; RESET ROLE \; RESET client_encoding;
+RESET SESSION AUTHORIZATION \; RESET ROLE \; RESET client_encoding \;
 SELECT coalesce({kept}, false) AS _migrate_kept,
        {DIGEST} = (:_migrate_digest) AS _migrate_same,
        pg_catalog.pg_try_advisory_lock(1297044036, 1161909592) AS _migrate_locked \gset
@@ -88,12 +88,14 @@ def done(version: str) -> str:
     return f"\\echo tok DONE {version} :_migrate_ms\n"
 
 
-ONE = start("001") + f"BEGIN \\; {BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}COMMIT;\n{TIDY}" + done("001")
+ONE = (
+    start("001") + f"BEGIN \\; {BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}COMMIT \\;\n{TIDY}" + done("001")
+)
 OF_TWO = (
     start("001")
-    + f"BEGIN \\; {OFF}{BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}COMMIT;\n{TIDY}{done('001')}"
+    + f"BEGIN \\; {OFF}{BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}COMMIT \\;\n{TIDY}{done('001')}"
     + start("002")
-    + f"BEGIN \\; {BEGUN}{included('002')}{recorded('002', 'b', B_TEXTS)}COMMIT;\n{TIDY}{done('002')}"
+    + f"BEGIN \\; {BEGUN}{included('002')}{recorded('002', 'b', B_TEXTS)}COMMIT \\;\n{TIDY}{done('002')}"
 )
 OF_SINGLE = (
     f"BEGIN;\n{start('001')}{BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}{TIDY}{done('001')}"

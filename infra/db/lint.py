@@ -27,6 +27,9 @@ COPY_DATA = re.compile(
     r"(?:'[^']*'|[^;'])*;[^\n]*)\n(?:(?!\\\.\n).*?\n)??\\\.(?=\n|\Z)"
 )
 PREPARED = re.compile(rf"(?is){QUOTED}|(?P<prepared>\bprepare{GAP}+transaction\b)")  # squawk does not know it
+# The words without which no file can end its transaction or build an index concurrently: most have none, and no parser
+# is started for them.
+SUSPECT = re.compile(r"(?i)\b(?:abort|begin|commit|concurrently|end|prepare|rollback|start)\b")
 LARGEST = 8 << 20  # bytes; parsing takes half a second and 30 MB for each MB of statements
 # ROLLBACK TO ends no transaction, though squawk says so.
 TO_SAVEPOINT = re.compile(rf"(?is)rollback{GAP}+((work|transaction){GAP}+)?to\b")
@@ -89,12 +92,12 @@ def refuse_what_cannot_work(steps: Sequence[Migration], folder: str) -> None:
         CannotWork: with file and line of each finding.
 
     """
-    checked = {step.file_name: sql for step in steps if step.directives.transaction and (sql := _sql(step))}
+    texts = {step.file_name: _sql(step) for step in steps if step.directives.transaction}
+    checked = {file: sql for file, sql in texts.items() if sql and SUSPECT.search(sql)}
     findings = [(f"{folder}/{file}:{line}", False) for file, sql in checked.items() for line in _prepared(sql)]
-    texts = {file: prepared(sql) for file, sql in checked.items()}
     findings += [
         (f"{folder}/{each.file}:{each.line}", each.rule == CONCURRENTLY)
-        for each in remarks(texts, in_transaction=True)
+        for each in remarks({file: prepared(sql) for file, sql in checked.items()}, in_transaction=True)
         if each.rule in HARD
     ]
     if findings:

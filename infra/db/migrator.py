@@ -38,7 +38,7 @@ from infra.db.database import LOCK_POLL, TRANSIENT, describe
 from infra.db.servers.process import lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from infra.db.database import Backend, Database, Statement
@@ -162,6 +162,11 @@ class _Run:
     blockers: tuple[str, ...] = ()
     exit_code: int = 0
     shown: int = 0
+    by_version: Mapping[str, Migration] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the steps easy to find: each is asked for twice."""
+        self.by_version = {step.version: step for step in self.steps}
 
     @property
     def undoes(self) -> bool:
@@ -549,15 +554,14 @@ def _follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch
 
 
 def _note(item: psql.Marker | psql.Message | str, run: _Run) -> Iterator[Event]:
-    by_version = {step.version: step for step in run.steps} if isinstance(item, psql.Marker) else {}
     match item:
         case psql.Marker("START", (version,)):
-            run.running, run.shown, run.blockers = by_version[version], 0, ()
-            yield Started(by_version[version])
+            run.running, run.shown, run.blockers = run.by_version[version], 0, ()
+            yield Started(run.running)
         case psql.Marker("DONE", (version, duration)):
             run.running = None
             run.done.append(version)
-            yield Finished(by_version[version], int(duration))
+            yield Finished(run.by_version[version], int(duration))
         case psql.Marker(word, rest):
             run.ended = " ".join((word, *rest))
         case psql.Message():
