@@ -45,18 +45,19 @@ def left(here: Path, name: str, at: float = YESTERDAY) -> Path:
 
 
 def test_a_folder_is_ours_alone_and_goes_with_its_block(here: Path) -> None:
-    with staging.folder() as folder:
+    with staging.folder("copy") as folder:
         assert folder.parent == here
-        assert folder.name.startswith("invoke-migrate-")
+        assert folder.name.startswith("invoke-copy-")
         assert folder.name.endswith(f".{os.getpid()}")
-        assert "-" not in folder.name.removeprefix("invoke-migrate-")  # what `Container.sweep` counts on
+        assert "-" not in folder.name.removeprefix("invoke-copy-")  # what `Container.sweep` counts on
         assert sys.platform == "win32" or stat.S_IMODE(folder.stat().st_mode) == 0o700
         (folder / "driver.sql").touch()
     assert list(here.iterdir()) == []
 
 
-def test_what_a_killed_run_left_a_day_ago_is_removed(here: Path, dead: int) -> None:
-    left(here, f"invoke-migrate-abc.{dead}")
+@pytest.mark.parametrize("kind", staging.KINDS)
+def test_what_a_killed_task_left_a_day_ago_is_removed(here: Path, dead: int, kind: str) -> None:
+    left(here, f"invoke-{kind}-abc.{dead}")
     with staging.folder():
         pass
     assert list(here.iterdir()) == []

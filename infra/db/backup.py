@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import psutil
 
-from infra.db import errors
+from infra.db import errors, staging
 from infra.db.database import describe
 from infra.db.servers.process import chunks, outcome
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from infra.db.settings import Settings
 
 APPLICATION = "invoke db.backup"  # what its sessions are called; pg_dump's own is followed by a token
-STAGED = "invoke-restore-"  # folders beside which a dump is copied into a container
 TICK = 0.25  # seconds
 WATCH_EVERY = 1.0  # seconds between looks at whom a quiet pg_dump waits for
 PARTIAL = ".partial"
@@ -287,8 +286,8 @@ def _verify(server: Server, file: Path) -> None:
 
     """
     nowhere = "/dev/null" if server.kind == "docker" else os.devnull
-    with tempfile.TemporaryDirectory(prefix=STAGED) as folder:
-        code, _, said = outcome(server.execute("pg_restore", [f"--file={nowhere}", file], folder=Path(folder)))
+    with staging.folder("restore") as folder:
+        code, _, said = outcome(server.execute("pg_restore", [f"--file={nowhere}", file], folder=folder))
     if code:
         raise errors.BackupFailed(f"what was written cannot be read back: {said.strip() or f'exit code {code}'}")
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import errors, history
+from infra.db import errors, history, staging
 from infra.db.servers.process import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from infra.db.database import Database
     from infra.db.servers import Programs
@@ -41,8 +40,7 @@ def copy(
         CopyFailed: with what pg_dump, pg_restore or the system said.
 
     """
-    with tempfile.TemporaryDirectory(prefix="invoke-copy-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with staging.folder("copy") as folder:
         try:
             with (folder / FILE).open("wb") as file:
 

@@ -11,16 +11,15 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import backup, errors, psql, reset
+from infra.db import backup, errors, psql, reset, staging
 from infra.db.servers.process import lines, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from infra.db.database import Database
     from infra.db.servers import Server
@@ -108,8 +107,8 @@ def contents(server: Server, file: Path, shown: str) -> Dump:
         NotABackup: pg_restore cannot read it.
 
     """
-    with tempfile.TemporaryDirectory(prefix=backup.STAGED) as folder:
-        code, listing, said = outcome(server.execute("pg_restore", ["--list", file], folder=Path(folder)))
+    with staging.folder("restore") as folder:
+        code, listing, said = outcome(server.execute("pg_restore", ["--list", file], folder=folder))
     if code:
         raise errors.NotABackup(shown, said.strip() or f"pg_restore ended with exit code {code}")
     return Dump(
@@ -174,8 +173,7 @@ def put_back(server: Server, database: Database, dump: Dump, tell: Callable[[str
     options = psql.session_options(
         lock_timeout=database.settings.lock_timeout, server_version=facts.version, server_is_windows=facts.is_windows
     )
-    with tempfile.TemporaryDirectory(prefix=backup.STAGED, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with staging.folder("restore") as folder:
         (folder / "contents").write_text(_wanted(dump, database), encoding="utf-8", newline="\n")
         with (folder / "driver.sql").open("w", encoding="utf-8", newline="\n") as script:
             script.writelines(driver(token, sweep=server.sweep(folder), emptied=emptied))

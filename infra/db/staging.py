@@ -1,4 +1,4 @@
-"""Folders for the files that a run hands to psql; they go with the run, and those of killed runs with a later one."""
+"""Folders for the files that a program is handed; they go with the task, and those of killed ones with a later one."""
 
 from __future__ import annotations
 
@@ -14,21 +14,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PREFIX = "invoke-migrate-"
+KINDS = ("migrate", "copy", "restore")  # what they are for; a sweep in a container is for one kind (`Server.sweep`)
 OLD = 24 * 3600  # seconds; what shares this folder may not share our process ids (containers), so age counts as well
 
 
 @contextlib.contextmanager
-def folder() -> Iterator[Path]:
+def folder(kind: str = "migrate") -> Iterator[Path]:
     """Make a folder that only this account may enter, named after this process, for as long as the block lasts."""
     _sweep()
-    with tempfile.TemporaryDirectory(prefix=PREFIX, suffix=f".{os.getpid()}", ignore_cleanup_errors=True) as name:
+    ours = {"prefix": f"invoke-{kind}-", "suffix": f".{os.getpid()}"}
+    with tempfile.TemporaryDirectory(**ours, ignore_cleanup_errors=True) as name:
         yield Path(name)
 
 
+def names() -> list[str]:
+    """Return the patterns of their names."""
+    return [f"invoke-{kind}-*.*" for kind in KINDS]
+
+
 def _sweep() -> None:
-    """Remove what killed runs of this account left more than a day ago."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*.*"):
+    """Remove what killed tasks of this account left more than a day ago."""
+    here = Path(tempfile.gettempdir())
+    for left in (left for pattern in names() for left in here.glob(pattern)):
         if _is_ours_and_old(left) and not _is_running(left.name.rpartition(".")[2]):
             shutil.rmtree(left, ignore_errors=True)
 

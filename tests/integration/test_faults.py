@@ -208,6 +208,17 @@ def test_what_a_killed_run_left_in_the_container_is_swept_by_the_next_one(
     assert container.exec_run(["rm", "-r", "/tmp/somebody-elses"]).exit_code == 0
 
 
+def test_what_a_run_that_died_with_its_container_left_is_gone_when_it_starts_again(
+    docker_project: Project, docker_client: DockerClient
+) -> None:
+    container = docker_client.containers.get(f"{docker_project.settings['COMPOSE_PROJECT_NAME']}-postgres-1")
+    assert container.exec_run(["mkdir", "/tmp/invoke-migrate-left.1", "/tmp/somebody-elses"]).exit_code == 0
+    container.kill()
+    assert docker_project.invoke("db.up").code == 0
+    assert container.exec_run(["sh", "-c", "echo /tmp/*"]).output == b"/tmp/somebody-elses\n"
+    assert container.exec_run(["rm", "-r", "/tmp/somebody-elses"]).exit_code == 0
+
+
 def test_json_is_printed_also_when_nothing_could_be_done(external: Project) -> None:
     external.write("001_one.sql", "CREATE TABLE one (i int);")
     done = external.invoke("migrate", "--json", DB_PASSWORD="wrong")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from infra.db import check, errors
+from infra.db import check, errors, staging
 from infra.db.servers import Address, Examination, clients, compose, endpoints, health, libpq, postmaster
 from infra.db.servers.process import Recorded, foreground
 
@@ -246,7 +246,10 @@ class Container:
             raise errors.ContainerPaused(self._name)
         if container.status != "running":
             tell(f"Starting container {self._name}")
+            has_run = container.status != "created"
             self._run(container)
+            if has_run:
+                _sweep(container)
         if container.status != "running" and (trouble := self.trouble()):
             raise trouble
         return self._address(container)
@@ -874,6 +877,17 @@ def _repository_and_tag(image: str) -> tuple[str, str | None]:
         return image, None
     repository, colon, tag = image.rpartition(":")
     return (repository, tag) if colon and "/" not in tag else (image, "latest")
+
+
+def _sweep(container: DockerContainer) -> None:
+    """Remove what a run that died with its container left there; a later one may have nothing to do, and no psql.
+
+    Nobody's files are in use: none are copied in before the server is ready.
+    """
+    from docker.errors import DockerException  # noqa: PLC0415
+
+    with contextlib.suppress(DockerException):  # it has ended again, which is told elsewhere
+        container.exec_run(["sh", "-c", f"cd /tmp && rm -rf {' '.join(staging.names())}"])
 
 
 def _copy_in(container: DockerContainer, folder: Path, beside: Sequence[Path]) -> None:
