@@ -212,7 +212,6 @@ def test_a_role_that_may_read_but_not_write_the_history_changes_nothing(external
         done = external.invoke("migrate", **ordinary)
         assert_told(done, "permission denied for table schema_migrations", code=3)
         for words in (
-            ("migrate-baseline",),
             ("migrate-resolve", "2", "--applied"),
             ("migrate-resolve", "1", "--pending"),
         ):
