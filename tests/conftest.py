@@ -37,13 +37,18 @@ PASSWORD = "p@ss:w/o\"r'd %$\\ü"
 REQUIRED = os.environ.get("REQUIRE_DOCKER") == "1"
 
 
+def answers(port: int) -> bool:
+    """Tell whether somebody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def free_port() -> int:
     """Return a port that nobody has, below the range of outgoing connections."""
     for _ in range(100):
         port = 20000 + secrets.randbelow(12000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
+        if not answers(port):
+            return port
     raise AssertionError("no free port")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import postgres
-from tests.conftest import free_port, open_folder
+from tests.conftest import answers, free_port, open_folder
 from tests.patience import finish, read_until, sleeping, until
 
 if TYPE_CHECKING:
@@ -294,6 +294,7 @@ def pgbouncer(project: Project, folder: Path) -> Iterator[str]:
     account = postgres.UNPRIVILEGED if postgres.AS_ROOT else None  # like PostgreSQL, it refuses to run as root
     started = subprocess.Popen([program, "-q", folder / "ini"], user=account)
     try:
+        until(lambda: answers(int(port)))
         yield port
     finally:
         started.terminate()

@@ -119,10 +119,12 @@ def played(here: Project, temporary: Path) -> None:
         before = state()
         here.do("CREATE SCHEMA app; CREATE TABLE app.mine (i int)")
         own = schemas(here)
-        emptying = [row.task for row in STORY].index("db.restore")  # this and reset are for all of the database
-        play(here, STORY[:emptying])
+        # The planted schema in the database itself is drift, and verify says so.
+        story = tuple(replace(row, code=4) if row.task == "migrate-verify" else row for row in STORY)
+        emptying = [row.task for row in story].index("db.restore")  # this and reset are for all of the database
+        play(here, story[:emptying])
         assert schemas(here) == own
-        play(here, STORY[emptying:])
+        play(here, story[emptying:])
         assert state() == before
     finally:
         for statement in made:

@@ -84,10 +84,11 @@ def type_in(here: Project, row: Row, **more: str) -> Done:
 
 
 @pytest.fixture(scope="module", params=["embedded", "docker", "external"])
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def site(request: pytest.FixtureRequest) -> Iterator[Project]:
     """A checkout with a server whose role has the password."""
     if request.param == "external":
-        yield from external_site(request.getfixturevalue("private"), tmp_path_factory.mktemp("secrets"))
+        with open_folder() as folder:  # rehearsals start a private server beside it
+            yield from external_site(request.getfixturevalue("private"), folder)
         return
     image = request.getfixturevalue("image") if request.param == "docker" else ""
     name = f"secrets-{MARK[:4]}{free_port()}"  # the mark is not in it as a whole
