@@ -34,7 +34,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What our own servers are made with: works everywhere, and `Project.invoke` finds it in any output.
 PASSWORD = "p@ss:w/o\"r'd %$\\ü"
+MOST_WORKERS = 8  # each has servers of its own
 REQUIRED = os.environ.get("REQUIRE_DOCKER") == "1"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Play all tests on all processors; those that were named, without the detour, so that --pdb and -s work."""
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return min(os.cpu_count() or 1, MOST_WORKERS) if everything else 0
 
 
 def answers(port: int) -> bool:

@@ -45,6 +45,7 @@ class Peer:
         server: where its databases are.
         migrate: its command; `{folder}`, `{database}`, `{url}` and `{words}` (libpq's) are filled in for each run.
         status: likewise.
+        again: likewise, its command when there is nothing to do; empty when that is `migrate`.
         write: puts SQL files into a folder in the form that it wants.
         root: where its commands run; the folder of its files, when None.
         variables: its environment on top of libpq's PG* variables, filled in likewise.
@@ -60,6 +61,7 @@ class Peer:
     write: Callable[[Path, Sequence[Path]], None]
     root: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    again: Sequence[str] = ()
     forget: str = ""
     copies: bool = False
 
@@ -268,7 +270,7 @@ def _ours(name: str, server: Dsn, copied: Project) -> Peer:
 
 
 def psql(kitchen: Kitchen) -> Peer:
-    """The floor: one psql, one transaction, no history; its status is an empty query."""
+    """The floor: one psql, one transaction, no history; an empty query stands for nothing to do, and for the status."""
     program = str(kitchen.server.programs / "psql")
     quiet = [program, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]
     return Peer(
@@ -276,6 +278,7 @@ def psql(kitchen: Kitchen) -> Peer:
         server=kitchen.server,
         migrate=[*quiet, "--single-transaction", "--file=all.psql"],
         status=[*quiet, "--command="],
+        again=[*quiet, "--command="],
         write=for_psql,
         copies=True,
     )

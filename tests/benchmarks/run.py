@@ -123,10 +123,11 @@ class Bench:
             connection.execute(f"CREATE DATABASE {name}")
         return name
 
-    def run(self, tool: str, files: str, database: str, *, status: bool = False) -> Run:
-        """Run one command of a tool."""
+    def run(self, tool: str, files: str, database: str, kind: str = "migrate") -> Run:
+        """Run one command of a tool: one of those in `TABLES`."""
         peer = self.tools[tool]
-        return measure(peer.command(peer.status if status else peer.migrate, self.folder(tool, files), database))
+        words = {"migrate": peer.migrate, "again": peer.again or peer.migrate, "status": peer.status}[kind]
+        return measure(peer.command(words, self.folder(tool, files), database))
 
     def measure(self, workload: str, runs: int) -> None:
         """Measure one workload with all tools, in turns."""
@@ -143,7 +144,7 @@ class Bench:
                 connection.execute("CHECKPOINT")
         for turn in range(runs):
             for tool in tools:
-                taken = self.run(tool, files, databases[tool][turn], status=kind == "status")
+                taken = self.run(tool, files, databases[tool][turn], kind)
                 self.results.setdefault((tool, workload), []).append(taken)
                 say(f"{workload} {turn + 1}/{runs}  {tool}: {taken.seconds:.2f} s, {taken.cpu:.2f} s CPU")
 
