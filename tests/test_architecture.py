@@ -31,15 +31,16 @@ LAYERS = (
     ("rehearse", "verify"),
     ("console",),
     ("session",),
+    ("work",),
     ("tasks",),
 )
-PACKAGES = ("errors", "servers")
+PACKAGES = ("errors", "servers", "work")
 # A module or a package with all that is in it: who alone may import it, be it for types.
 OWNERS = {
     "docker": ("infra.db.servers.container",),
     "dotenv": ("tasks",),
     "expandvars": ("infra.db.servers.compose",),
-    "infra.db.servers.choice": ("infra.db.session",),
+    "infra.db.servers.choice": ("infra.db.session", "infra.db.work.diagnose", "infra.db.work.throwaway"),
     "infra.db.servers.container": ("infra.db.servers.choice",),
     "infra.db.servers.embedded": ("infra.db.servers.choice",),
     "infra.db.servers.external": ("infra.db.servers.choice",),
@@ -199,6 +200,7 @@ def test_every_module_keeps_the_rule(rule: Callable[[Source], Iterator[str]]) ->
         (arrows, "infra.db.errors.runs", "from infra.db.settings import Settings", 1),
         (arrows, "infra.db.servers.libpq", "def f():\n    from infra.db.plan import Plan", 2),
         (arrows, "infra.db.console", "if TYPE_CHECKING:\n    import tasks", 2),
+        (arrows, "infra.db.session", "def f():\n    from infra.db.work import run", 2),
         (arrows, "infra.db.plan", "from . import console", 1),
         (arrows, "infra.db.plan", "from infra.db.nowhere import thing", 1),
         (arrows, "infra.db.nowhere", "", 1),
@@ -237,6 +239,7 @@ def test_a_broken_rule_is_reported_with_file_and_line(
             "infra.db.console",
             "import sys\ndef f():\n    from rich.console import Console\n    print('', file=sys.stderr)",
         ),
+        ("infra.db.work.run", "from infra.db.session import Session\ndef f():\n    from infra.db.work import keep"),
         ("infra.db.servers", "from infra.db.servers.process import Process"),
     ],
 )
