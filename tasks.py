@@ -59,10 +59,12 @@ def migrate(
 ) -> None:
     """Start or find the server, wait until it is ready, apply what is pending."""
     with _session(as_json=json) as session:
+        from infra.db.work import run
+
         if plan:
-            session.console.plan(session.pending(to=to or None, out_of_order=out_of_order), session.where)
+            session.console.plan(run.pending(session, to=to or None, out_of_order=out_of_order), session.where)
         else:
-            session.migrate(to=to or None, out_of_order=out_of_order, single=single, with_backup=backup)
+            run.migrate(session, to=to or None, out_of_order=out_of_order, single=single, with_backup=backup)
 
 
 @task(help={"check": "Exit with 7 when something is pending or drifted.", "json": JSON})
@@ -86,16 +88,20 @@ def migrate_status(_: Context, check: bool = False, json: bool = False) -> None:
 def migrate_rollback(_: Context, steps: str = "1", to: str = "", plan: bool = False, yes: bool = False) -> None:
     """Undo the newest applied files by their down scripts, newest first."""
     with _session() as session:
-        session.rollback(steps=steps, to=to or None, plan_only=plan, yes=yes)
+        from infra.db.work import amend
+
+        amend.rollback(session, steps=steps, to=to or None, plan_only=plan, yes=yes)
 
 
 @task(help={"yes": YES, "no_backup": "Do not take a backup first."})
 def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> None:
     """Drop everything in the database, in one transaction, after a typed confirmation and a backup."""
     with _session() as session:
+        from infra.db.work import keep
+
         kept = "No backup is taken." if no_backup else f"A backup goes to {session.backups} first."
         session.confirm(f"This drops everything in {session.where}. {kept}", "migrate-reset", yes=yes)
-        dropped = session.empty(with_backup=not no_backup)
+        dropped = keep.empty(session, with_backup=not no_backup)
         session.console.done(f"Dropped {', '.join(dropped)}.", ("invoke migrate", "make the tables again"))
 
 
@@ -103,7 +109,9 @@ def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> Non
 def migrate_squash(_: Context, to: str = "") -> None:
     """Put one file in the place of all up to a version, for databases that are made from now on."""
     with _session() as session:
-        file, count = session.squash(to)
+        from infra.db.work import files
+
+        file, count = files.squash_up_to(session, to)
         session.console.done(
             f"{file} makes the same as the {count} files that it replaces, which git keeps.",
             ("invoke migrate-status", "a database that has them counts as up to date"),
@@ -121,14 +129,18 @@ def migrate_squash(_: Context, to: str = "") -> None:
 def migrate_rehearse(_: Context, to: str = "", schema_only: bool = False, json: bool = False) -> None:
     """Run what is pending on a throw-away copy: durations, locks, rewrites, and whether there is a way back."""
     with _session(as_json=json) as session:
-        session.rehearse(to=to or None, data=not schema_only)
+        from infra.db.work import trial
+
+        trial.rehearse_pending(session, to=to or None, data=not schema_only)
 
 
 @task(help={"json": JSON})
 def migrate_verify(_: Context, json: bool = False) -> None:
     """Compare the live schema with the one that the applied files make; exits with 4 when they differ."""
     with _session(as_json=json) as session:
-        session.verify()
+        from infra.db.work import trial
+
+        trial.verify_schema(session)
 
 
 @task(
@@ -142,12 +154,14 @@ def migrate_verify(_: Context, json: bool = False) -> None:
 def migrate_new(_: Context, name: str, no_transaction: bool = False, renumber: bool = False) -> None:
     """Create the next numbered pair of files from a template."""
     with _session() as session:
+        from infra.db.work import files
+
         if renumber:
-            for line in session.renumber(name):
+            for line in files.renumber(session, name):
                 session.console.say(line)
             session.console.done("The order is clear again.", ("invoke migrate --plan", "see what would run"))
         else:
-            for file in session.new(name, transaction=not no_transaction):
+            for file in files.new(session, name, transaction=not no_transaction):
                 session.console.say(f"Created {file}")
             session.console.done("Write what it does and how it is undone.", ("invoke migrate", "apply it"))
 
@@ -163,7 +177,9 @@ def migrate_new(_: Context, name: str, no_transaction: bool = False, renumber: b
 def migrate_resolve(_: Context, version: str, applied: bool = False, pending: bool = False) -> None:
     """Settle one version by hand: record it as applied, or forget it."""
     with _session() as session:
-        entry = session.settle(version, applied=applied, pending=pending)
+        from infra.db.work import amend
+
+        entry = amend.settle(session, version, applied=applied, pending=pending)
         now = "recorded as applied, as its file stands now" if applied else "pending again"
         session.console.done(f"{entry.label} is {now}.", ("invoke migrate-status", "see every file and its state"))
 
@@ -177,8 +193,10 @@ def migrate_resolve(_: Context, version: str, applied: bool = False, pending: bo
 def migrate_baseline(_: Context, to: str = "", anyway: bool = False) -> None:
     """Adopt a database that already has the tables: record files as applied without running them."""
     with _session() as session:
-        files = session.adopt(to or None, anyway=anyway)
-        names = ", ".join(file.label for file in files) or "nothing new"
+        from infra.db.work import amend
+
+        adopted = amend.adopt(session, to or None, anyway=anyway)
+        names = ", ".join(file.label for file in adopted) or "nothing new"
         session.console.done(f"Recorded as applied, without running: {names}.", ("invoke migrate", "go on from here"))
 
 
@@ -186,7 +204,9 @@ def migrate_baseline(_: Context, to: str = "", anyway: bool = False) -> None:
 def migrate_lint(_: Context, all: bool = False, json: bool = False) -> None:  # noqa: A002 - the flag's name
     """Lint pending files for unsafe DDL; exits with 4 on an error-level finding."""
     with _session(as_json=json) as session:
-        session.lint(every=all)
+        from infra.db.work import files
+
+        files.lint(session, every=all)
 
 
 @task
@@ -229,7 +249,9 @@ def wait(_: Context, timeout: str = "") -> None:
 def logs(_: Context, follow: bool = False, tail: str = "") -> None:
     """Show the server's log; starts nothing."""
     with _session() as session:
-        code = session.logs(follow=follow, tail=tail)
+        from infra.db.work import view
+
+        code = view.logs(session, follow=follow, tail=tail)
     _end(code)
 
 
@@ -237,7 +259,9 @@ def logs(_: Context, follow: bool = False, tail: str = "") -> None:
 def shell(_: Context, command: str = "") -> None:
     """Open psql on the database; input that is piped in is run instead."""
     with _session() as session:
-        code = session.shell(command)
+        from infra.db.work import view
+
+        code = view.shell(session, command)
     _end(code)
 
 
@@ -245,28 +269,34 @@ def shell(_: Context, command: str = "") -> None:
 def tables(_: Context, json: bool = False) -> None:
     """List the tables with their sizes and comments."""
     with _session(as_json=json) as session:
-        session.tables(as_json=json)
+        from infra.db.work import view
+
+        view.tables(session, as_json=json)
 
 
 @task(positional=["table"], help={"table": "Its name, like faces or public.faces.", "json": JSON})
 def describe(_: Context, table: str, json: bool = False) -> None:
     """Show a table: columns, indexes, keys, checks, triggers, policies."""
     with _session(as_json=json) as session:
-        session.describe(table, as_json=json)
+        from infra.db.work import view
+
+        view.describe(session, table, as_json=json)
 
 
 @task(help={"password": "Show the password too."})
 def url(_: Context, password: bool = False) -> None:
     """Print the connection URL, the password masked unless asked for."""
     with _session(only_result=True) as session:
-        session.console.result(session.url(show_password=password))
+        from infra.db.work import view
+
+        session.console.result(view.url(session, show_password=password))
 
 
 @task(help={"json": JSON})
 def doctor(_: Context, json: bool = False) -> None:
     """Check everything that a run needs, and name the mend for each fault; starts and changes nothing."""
     with _boundary(as_json=json) as console:
-        from infra.db.session import diagnose  # noqa: PLC0415
+        from infra.db.work.diagnose import diagnose
 
         code = diagnose(console, ROOT, lambda: _settings({}))
     if code:
@@ -277,7 +307,9 @@ def doctor(_: Context, json: bool = False) -> None:
 def backup(_: Context, out: str = "") -> None:
     """Take a backup of the database in pg_dump's custom format, and read it back."""
     with _session() as session:
-        typed = session.save(out)
+        from infra.db.work import keep
+
+        typed = keep.save(session, out)
         session.console.done("The backup is complete.", (f"invoke db.restore {typed}", "put it back"))
 
 
@@ -285,7 +317,9 @@ def backup(_: Context, out: str = "") -> None:
 def restore(_: Context, file: str, yes: bool = False) -> None:
     """Replace everything in the database by a backup, in one transaction, after a typed confirmation."""
     with _session() as session:
-        held = session.restore(file, yes=yes)
+        from infra.db.work import keep
+
+        held = keep.put_back(session, file, yes=yes)
         session.console.done(
             f"Restored {held.tables} tables into {session.where}.",
             ("invoke migrate-status", "see every file and its state"),
@@ -296,7 +330,9 @@ def restore(_: Context, file: str, yes: bool = False) -> None:
 def docs(_: Context, check: bool = False) -> None:
     """Write table descriptions and the ER diagram into infra/migrations/README.md from the live schema."""
     with _session() as session:
-        file = session.document(check=check)
+        from infra.db.work import view
+
+        file = view.document(session, check=check)
         session.console.done(f"{file} describes the database as it is.")
 
 
@@ -306,7 +342,7 @@ def _session(
 ) -> Iterator[Session]:
     """Wire the objects of one task."""
     with _boundary(as_json=as_json, only_result=only_result) as console:
-        from infra.db.session import Session  # noqa: PLC0415 - `invoke --list` needs none of this
+        from infra.db.session import Session  # `invoke --list` needs none of this
 
         settings = _settings(override or {})
         console.secret = settings.password
@@ -318,8 +354,8 @@ def _session(
 @contextlib.contextmanager
 def _boundary(*, as_json: bool = False, only_result: bool = False) -> Iterator[Console]:
     """Be the one place where a failure becomes words and an exit code."""
-    from infra.db import errors  # noqa: PLC0415
-    from infra.db.console import Console  # noqa: PLC0415
+    from infra.db import errors
+    from infra.db.console import Console
 
     console = Console(as_json=as_json, only_result=only_result)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # one way to be interrupted
@@ -343,10 +379,10 @@ def _end(code: int) -> None:
 
 
 def _settings(override: Mapping[str, str]) -> Settings:
-    from dotenv import dotenv_values  # noqa: PLC0415
+    from dotenv import dotenv_values
 
-    from infra.db.errors import DotenvNotUtf8  # noqa: PLC0415
-    from infra.db.settings import read  # noqa: PLC0415
+    from infra.db.errors import DotenvNotUtf8
+    from infra.db.settings import read
 
     file = ROOT / ".env"
     try:

@@ -48,7 +48,7 @@ CONTRACT = {
 }
 FIRST = {"migrate", "migrate-status", "migrate-reset", "db.up", "db.down", "db.wait", "db.url"}
 FIRST |= {"db.logs", "db.shell", "db.tables", "db.describe"}
-HEAVY = {"psycopg", "docker", "rich", "yaml", "dotenv", "requests", "infra.db.session"}
+HEAVY = {"psycopg", "docker", "rich", "yaml", "dotenv", "requests", "infra.db.session", "infra.db.work"}
 CONTEXTS: dict[str, ParserContext] = {str(context.name): context for context in tasks.ns.to_contexts()}
 TASKS = [pytest.param(name, id=name) for name in sorted(CONTEXTS)]
 

@@ -4,5 +4,5 @@ Imports point one way, and `tests/test_architecture.py` holds them to it:
 
     errors <- settings <- servers <- migration, history <- psql, plan, lint <- database
            <- backup, catalogue, scratch, ... <- migrator, restore, doctor <- rehearse, verify
-           <- console <- session <- tasks.py
+           <- console <- session <- work <- tasks.py
 """

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.db import database, psql, scratch, session, settings
+from infra.db import database, psql, scratch, settings
 from infra.db.check import Check, Verdict
 from infra.db.console import Console
 from infra.db.doctor import DATABASE, Doctor
 from infra.db.servers import Address, choice, endpoints, external
 from infra.db.servers.container import Container, Engine
+from infra.db.work.diagnose import diagnose
 from tests import project as projects
 from tests.conftest import free_port, open_folder
 from tests.integration.test_faults_server import pgbouncer
@@ -119,7 +120,7 @@ def examine(
         given = project.environment(**more)
         capsys.readouterr()
         console = Console(as_json=True)
-        code = session.diagnose(console, project.root, lambda: settings.read(given, root=project.root, dotenv={}))
+        code = diagnose(console, project.root, lambda: settings.read(given, root=project.root, dotenv={}))
         return heard(code, *capsys.readouterr())
 
     monkeypatch.setattr(choice, "choose", choose)
