@@ -8,6 +8,7 @@ import re
 import pytest
 
 from infra.db import errors
+from tests.project import TOP
 
 CODES = {
     "UsageError": 2,
@@ -55,6 +56,13 @@ def test_the_tree_names_only_errors_that_there_are_and_each_is_handed_on() -> No
         if kind.__module__.startswith(errors.__name__)
     }
     assert defined == {*errors.__all__}
+
+
+def test_no_next_command_needs_a_posix_shell() -> None:
+    """`NAME=value command` is no command in PowerShell, and a bare `NAME=value` does nothing in any shell."""
+    sources = [path.read_text(encoding="utf-8") for path in (TOP / "infra").rglob("*.py")]
+    shown = re.compile(r"\b(?:DB|PG|COMPOSE|EMBEDDED|BACKUP)_?[A-Z]+=\S+ (?:invoke|pytest)\b|:  [A-Z_]+=")
+    assert [found[0] for text in sources for found in shown.finditer(text)] == []
 
 
 def test_an_error_reads_as_what_where_consequence_next() -> None:

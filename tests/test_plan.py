@@ -102,7 +102,7 @@ DRIFT = {
         "  003_c: give it the next free number, or run it all the same:  invoke migrate --out-of-order",
     ),
     "failed": (
-        "  004_d failed half-way (no transaction) (2026-01-31 12:00 by ann)",
+        "  004_d failed half-way, without a transaction (2026-01-31 12:00 by ann)",
         "  004_d: see what it left behind and mend it, then run it again:  invoke migrate-resolve 004 --pending\n"
         "    or, if it is complete now, say so:  invoke migrate-resolve 004 --applied",
     ),

@@ -87,7 +87,7 @@ def refuse_other_files(file: Path, shown: str) -> bool:
         Whether it has a record, with which it was compared.
 
     Raises:
-        NotABackup: it is something else.
+        NotABackup: it is something else, or not there.
         BackupDamaged: it differs from its record.
 
     """
@@ -96,6 +96,8 @@ def refuse_other_files(file: Path, shown: str) -> bool:
             if opened.read(len(MAGIC)) != MAGIC:
                 raise errors.NotABackup(shown, "it does not begin as one")
         return backup.check(file, shown)
+    except FileNotFoundError:
+        raise errors.NotABackup(shown) from None
     except OSError as error:
         raise errors.NotABackup(shown, error.strerror or "it cannot be read") from None
 

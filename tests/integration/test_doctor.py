@@ -279,7 +279,7 @@ def test_a_port_that_another_program_has_is_a_fault_with_its_name(
     assert (found.code, found.bad()["port"]) == (5, "fault")
     assert f"Port {given['DB_PORT']} is taken by the program " in found.checks["port"].found
     assert f"(process {os.getpid()})" in found.checks["port"].found
-    assert "Choose another port:  DB_PORT=" in found.checks["port"].mend
+    assert "Choose another port: set DB_PORT=" in found.checks["port"].mend
 
 
 def test_a_port_that_another_container_has_is_a_fault_with_its_name(

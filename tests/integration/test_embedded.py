@@ -286,12 +286,13 @@ def test_a_changed_password_is_told_in_words_and_changes_nothing(shared: Checkou
         shared.connect(DB_PASSWORD="another")
     words = refusals.words(str(caught.value), shared.settings(), shared.address)
     assert str(server.explain(words)) == (
-        "The role postgres of the embedded PostgreSQL in .postgres was made with another password than DB_PASSWORD.\n"
-        "Nothing was changed: an existing role's password is never replaced silently.\n"
+        "The embedded PostgreSQL in .postgres does not let the role postgres in with DB_PASSWORD.\n"
+        "Nothing was changed: a role keeps the password that it was made with.\n"
         "Set DB_PASSWORD to the password of the first run. To change it, do that, then:\n"
         "  invoke db.shell    and there:  \\password postgres\n"
-        "If it is lost: DB_USER=another_name creates another superuser;\n"
-        "  invoke db.down --volumes    deletes this server with its data, and the next run makes a new one."
+        "If it is lost: set DB_USER to another name, and invoke migrate makes that superuser;\n"
+        "or delete this server with its data, and the next run makes a new one:\n"
+        "  invoke db.down --volumes"
     )
     assert shared.ask("SELECT 1") == 1
 
@@ -355,8 +356,8 @@ def test_a_port_with_another_program_on_it_is_refused(fresh: Checkout) -> None:
     assert str(caught.value) == (
         f"Port {fresh.port} is taken by the program {psutil.Process().name()} (process {os.getpid()}).\n"
         "The embedded PostgreSQL was not started; no data was touched.\n"
-        f"Choose another port:  DB_PORT={fresh.port + 1} invoke migrate  (or DB_PORT in .env),\n"
-        "or stop the other program."
+        f"Choose another port: set DB_PORT={fresh.port + 1}, in the environment or in .env,\n"
+        "then run the same command again; or stop the other program."
     )
     fresh.start()  # as soon as the port is free
 

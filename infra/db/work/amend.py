@@ -26,7 +26,10 @@ def rollback(session: Session, *, steps: str, to: str | None, plan_only: bool, y
     scripts = migrator.undo(connected, state, versions)
     lost = [(script, losses.count(connected, script.text.sql or "")) for script in scripts]
     session.console.way_back(lost, session.where)
-    if plan_only or not scripts:
+    if not scripts:
+        return
+    if plan_only:
+        session.console.done("Nothing was changed.", ("invoke migrate-rollback", "do it"))
         return
     database.refuse_unfit(connected.facts(), session.settings)
     session.confirm(f"This undoes {', '.join(script.label for script in scripts)}.", "migrate-rollback", yes=yes)
