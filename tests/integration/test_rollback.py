@@ -108,6 +108,16 @@ def test_a_large_table_is_estimated_and_a_locked_one_is_not_waited_for(external:
     assert "drops table t002 (rows unknown)" in done.out
 
 
+def test_what_a_script_may_leave_alone_is_no_loss(external: Project) -> None:
+    write(external, "002", up="INSERT INTO t001 VALUES (1);", down="""
+        DELETE FROM t001 WHERE i = 1; ALTER TABLE t001 DROP COLUMN IF EXISTS nowhere; DROP TABLE IF EXISTS nowhere;
+    """)  # fmt: skip
+    applied(external, "001")
+    done = external.invoke("migrate-rollback", "--plan")
+    assert done.code == 0, done
+    assert done.out.split("\n")[1:] == ["  002_step", "      deletes from t001 (rows unknown)", ""]
+
+
 def test_without_a_yes_nothing_is_undone(external: Project) -> None:
     applied(external, "001")
     for answer in ("", "no\n", "y\n"):
