@@ -139,20 +139,27 @@ def test_on_another_machine_the_name_of_the_database_is_typed_whatever_the_flags
     assert external.applied() == []
 
 
-def test_a_file_of_another_git_branch_is_undone_from_the_history(anywhere: Project) -> None:
-    def git(*words: str) -> None:
-        name = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-        subprocess.run(["git", *name, *words], cwd=anywhere.folder, check=True, capture_output=True)
+def git(project: Project, *words: str) -> None:
+    """Type a git command in the folder of the migrations."""
+    name = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(["git", *name, *words], cwd=project.folder, check=True, capture_output=True)
 
-    write(anywhere, "001")
-    git("init", "-q", "-b", "main")
-    git("add", ".")
-    git("commit", "-q", "-m", "one")
-    git("checkout", "-q", "-b", "topic")
-    applied(anywhere, "011")
-    git("add", ".")
-    git("commit", "-q", "-m", "eleven")
-    git("checkout", "-q", "main")
+
+def eleven_on_a_branch(project: Project) -> None:
+    """Apply 001 of the branch main and 011 of the branch topic, and go back to main, which has no 011."""
+    write(project, "001")
+    git(project, "init", "-q", "-b", "main")
+    git(project, "add", ".")
+    git(project, "commit", "-q", "-m", "one")
+    git(project, "checkout", "-q", "-b", "topic")
+    applied(project, "011")
+    git(project, "add", ".")
+    git(project, "commit", "-q", "-m", "eleven")
+    git(project, "checkout", "-q", "main")
+
+
+def test_a_file_of_another_git_branch_is_undone_from_the_history(anywhere: Project) -> None:
+    eleven_on_a_branch(anywhere)
     assert anywhere.status() == {"001": "applied", "011": "missing"}
     refused = anywhere.invoke("migrate")
     assert refused.code == 4
@@ -162,6 +169,20 @@ def test_a_file_of_another_git_branch_is_undone_from_the_history(anywhere: Proje
     assert "011_step   by the history's copy" in done.out
     assert (anywhere.tables(), anywhere.applied()) == ({"t001"}, ["001"])
     assert anywhere.invoke("migrate").code == 0
+
+
+def test_a_file_of_another_git_branch_is_not_taken_for_the_one_that_has_its_number_here(anywhere: Project) -> None:
+    eleven_on_a_branch(anywhere)
+    write(anywhere, "011", up="CREATE TABLE other (i int);", down="DROP TABLE other;", name="other")
+    refused = anywhere.invoke("migrate")
+    assert refused.code == 4
+    assert "011_step was applied, but its file is gone" in refused.err
+    assert "edited" not in refused.err
+    done = anywhere.invoke("migrate-rollback", "--yes")
+    assert done.code == 0, done
+    assert "011_step   by the history's copy" in done.out
+    assert anywhere.invoke("migrate").code == 0
+    assert (anywhere.tables(), anywhere.applied()) == ({"t001", "other"}, ["001", "011"])
 
 
 def test_a_version_without_a_down_script_stops_the_whole_plan(external: Project) -> None:
