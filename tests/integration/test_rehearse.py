@@ -199,6 +199,20 @@ def test_a_down_script_that_fails_is_found(embedded: Project) -> None:
     assert embedded.tables() == set()
 
 
+def test_what_comes_out_different_the_second_time_is_found(embedded: Project) -> None:
+    filled(embedded)
+    pair(
+        embedded,
+        "002_b",
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM content WHERE id = 0) THEN CREATE TABLE b (i int); END IF; END $$;",
+        "DROP TABLE b; INSERT INTO content VALUES (0, 0);",
+    )
+    found = rehearsed(embedded, code=4)
+    assert found["migrations"][0]["rollback"]["result"] == "same"
+    assert found["again"]["result"] == "differs"
+    assert found["verdict"] == ["Going back and forth again gives another schema: one object differs (TABLE public.b)."]
+
+
 def test_a_file_that_fails_is_named_with_its_line_and_those_before_it_are_reported(embedded: Project) -> None:
     filled(embedded)
     pair(embedded, "002_a", "CREATE TABLE a (id int);", "DROP TABLE a;")
