@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from infra.db.migration import Migration
 
 ARGUMENTS = (
-    "--inserts",
-    "--rows-per-insert=100",
+    "--rows-per-insert=100",  # INSERT, not COPY, which has data lines that are no SQL
     "--no-owner",
     "--no-tablespaces",
     "--exclude-table=public.schema_migrations",
