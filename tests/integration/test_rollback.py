@@ -108,6 +108,18 @@ def test_a_large_table_is_estimated_and_a_locked_one_is_not_waited_for(external:
     assert "drops table t002 (rows unknown)" in done.out
 
 
+def test_rows_that_row_security_hides_are_not_counted_as_none(external: Project) -> None:
+    applied(external, "001")
+    role = external.settings["DB_NAME"]
+    external.do(
+        f"INSERT INTO t001 VALUES (1); ANALYZE t001; ALTER TABLE t001 ENABLE ROW LEVEL SECURITY;"
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT ON t001, schema_migrations TO {role}"
+    )
+    done = external.invoke("migrate-rollback", "--plan", DB_USER=role, DB_PASSWORD="x")
+    assert "drops table t001 (about 1 row)" in done.out, done
+    external.do(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 def test_what_a_script_may_leave_alone_is_no_loss(external: Project) -> None:
     write(external, "002", up="INSERT INTO t001 VALUES (1);", down="""
         DELETE FROM t001 WHERE i = 1; ALTER TABLE t001 DROP COLUMN IF EXISTS nowhere; DROP TABLE IF EXISTS nowhere;
