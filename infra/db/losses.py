@@ -41,9 +41,11 @@ IN_SCHEMA = """
 SELECT c.oid::regclass::text FROM pg_class c
  WHERE c.relnamespace = to_regnamespace(%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1
 """
+# A partitioned table has the sum of its partitions once it was analysed, too: rows are in the partitions only.
 ESTIMATE = """
 SELECT sum(reltuples)::bigint FROM pg_class
- WHERE (oid = %s::regclass OR oid IN (SELECT relid FROM pg_partition_tree(%s::regclass))) AND reltuples >= 0
+ WHERE (oid = %s::regclass OR oid IN (SELECT relid FROM pg_partition_tree(%s::regclass)))
+   AND relkind <> 'p' AND reltuples >= 0
 """
 
 

@@ -99,12 +99,17 @@ def test_the_plan_shows_what_is_lost_and_changes_nothing(anywhere: Project) -> N
 
 def test_a_large_table_is_estimated_and_a_locked_one_is_not_waited_for(external: Project) -> None:
     applied(external, "001", "002")
-    external.do("INSERT INTO t001 SELECT generate_series(1, 120000); ANALYZE t001")
+    write(external, "003", up="CREATE TABLE t003 (i int) PARTITION BY RANGE (i);"
+          "CREATE TABLE low PARTITION OF t003 FOR VALUES FROM (0) TO (50000);"
+          "CREATE TABLE high PARTITION OF t003 DEFAULT;")  # fmt: skip
+    assert external.invoke("migrate").code == 0
+    external.do("".join(f"INSERT INTO {t} SELECT generate_series(1, 120000); ANALYZE {t};" for t in ("t001", "t003")))
     with external.connect() as other, other.transaction():
         other.execute("LOCK TABLE t002")
         done = external.invoke("migrate-rollback", "--plan", "--to", "0")
     assert done.code == 0, done
     assert "drops table t001 (about 120,000 rows)" in done.out
+    assert "drops table t003 (about 120,000 rows)" in done.out
     assert "drops table t002 (rows unknown)" in done.out
 
 
