@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.db import database, locks, settings
+from infra.db.servers.external import External
 from tests.integration.test_scratch import scratch_names
 from tests.project import TOP
 
@@ -149,6 +152,22 @@ def test_a_report_as_json_says_all_of_each_file_and_the_original_stays_as_it_is(
         "failed": None,
     }
     assert "Every down script brings the schema back" in found["verdict"][-1]
+
+
+def test_a_lock_that_no_look_can_see_is_noted_when_the_file_is_recorded(external: Project) -> None:
+    external.do("CREATE TABLE t (i int)")
+    given = settings.read(external.environment(), root=external.root, dotenv={})
+    server = External(given)
+    with contextlib.closing(database.connect(server, given, server.start(print))) as connected:
+        locks.prepare(connected)
+        with locks.watching(connected, "001") as watch:
+            external.do(  # by a session that is not called as a run's is, so that the looks do not find it
+                "BEGIN; LOCK TABLE t IN SHARE MODE;"
+                "INSERT INTO schema_migrations (version, name, status, checksum) VALUES ('001', 'a', 'applied', 'v1:');"
+                "COMMIT"
+            )
+    table = external.rows("SELECT 't'::regclass::oid::int")[0][0]
+    assert [(each.relation, each.mode) for each in watch.held] == [(table, "SHARE")]
 
 
 def test_a_lock_that_is_held_for_long_is_in_the_verdict(embedded: Project) -> None:
