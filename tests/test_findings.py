@@ -129,12 +129,14 @@ BACK = "Every down script brings the schema back, and going forth again gives th
             id="no down script",
         ),
         pytest.param(
-            report(file(), again=Return(Back.DIFFERS, (Difference("t", Kind.EXTRA, ""),) * 2)),
-            ["Going back and forth again gives another schema: 2 objects differ."],
+            report(file(), again=Return(Back.DIFFERS, tuple(Difference(name, Kind.EXTRA, "") for name in "tu"))),
+            ["Going back and forth again gives another schema: 2 objects differ (t, u)."],
             id="another schema",
         ),
         pytest.param(
-            report(file(), again=Return(Back.FAILED)), ["After going back, the files do not run again."], id="not again"
+            report(file(), again=Return(Back.FAILED, said="013_x failed: why")),
+            ["After going back, the files do not run again: 013_x failed: why"],
+            id="not again",
         ),
         pytest.param(
             report(file(), roles=("r",)),

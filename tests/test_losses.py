@@ -18,7 +18,8 @@ from infra.db.losses import Loss
             [Loss("drops table", '"Odd ""name"""'), Loss("drops table", 'app . "x"')],
         ),
         ("DROP SCHEMA app CASCADE;", [Loss("drops schema", "app")]),
-        ("TRUNCATE a;\nDELETE FROM ONLY b WHERE true;", [Loss("empties", "a"), Loss("empties", "b")]),
+        ("TRUNCATE a, b;\nDELETE FROM ONLY c;", [Loss("empties", "a"), Loss("empties", "b"), Loss("empties", "c")]),
+        ("DELETE FROM a WHERE id = 1; DELETE FROM b", [Loss("deletes from", "a"), Loss("empties", "b")]),
         (
             "ALTER TABLE t DROP COLUMN a, DROP IF EXISTS b;",
             [Loss("drops column", "t", "a"), Loss("drops column", "t", "b")],

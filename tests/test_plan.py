@@ -45,6 +45,12 @@ A, B, C = migration("001_a"), migration("002_b"), migration("003_c")
         pytest.param([migration("1_a")], [row("001_a")], ["1 applied"], id="other digits, same number"),
         pytest.param([migration("001_z")], [row("001_a")], ["001 applied"], id="renamed, same text"),
         pytest.param(
+            [migration("001_z"), B],
+            [row("001_a", checksum="v1:bb")],
+            ["001 missing", "001 pending", "002 pending"],
+            id="another branch's file of that number",
+        ),
+        pytest.param(
             [migration("10_j"), migration("9_i")], [row("9_i")], ["9 applied", "10 pending"], id="numbers, not letters"
         ),
     ],

@@ -296,9 +296,12 @@ def verdict(report: Report) -> list[str]:
     if report.failed:
         sentences.append(f"{report.failed.version} fails: mend it first.")
     if report.again.result is Back.DIFFERS:
-        sentences.append(f"Going back and forth again gives another schema: {_count(report.again.differences)}.")
+        names = ", ".join(each.object for each in report.again.differences[:NAMED])
+        sentences.append(
+            f"Going back and forth again gives another schema: {_count(report.again.differences)} ({names})."
+        )
     if report.again.result is Back.FAILED:
-        sentences.append("After going back, the files do not run again.")
+        sentences.append(f"After going back, the files do not run again: {report.again.said}")
     sentences += [
         f"The role {role} was made by this and stays, because roles belong to the whole server."
         for role in report.roles

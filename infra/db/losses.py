@@ -24,22 +24,28 @@ TABLE = rf"{NAME}(?:\s*\.\s*{NAME})?"
 IF_EXISTS = r"(?:IF\s+EXISTS\s+)?"
 DROP_TABLE = re.compile(rf"\bDROP\s+TABLE\s+{IF_EXISTS}(?P<names>{TABLE}(?:\s*,\s*{TABLE})*)", re.IGNORECASE)
 DROP_SCHEMA = re.compile(rf"\bDROP\s+SCHEMA\s+{IF_EXISTS}(?P<names>{NAME}(?:\s*,\s*{NAME})*)", re.IGNORECASE)
-EMPTIES = re.compile(
-    rf"\b(?:TRUNCATE\s+(?:TABLE\s+)?|DELETE\s+FROM\s+)(?:ONLY\s+)?(?P<names>{TABLE}(?:\s*,\s*{TABLE})*)", re.IGNORECASE
-)
+TRUNCATE = re.compile(rf"\bTRUNCATE\s+(?:TABLE\s+)?(?:ONLY\s+)?(?P<names>{TABLE}(?:\s*,\s*{TABLE})*)", re.IGNORECASE)
+DELETE = re.compile(rf"\bDELETE\s+FROM\s+(?:ONLY\s+)?(?P<table>{TABLE})(?P<which>[^;]*)", re.IGNORECASE)
 ALTER_TABLE = re.compile(
     rf"\bALTER\s+TABLE\s+{IF_EXISTS}(?:ONLY\s+)?(?P<table>{TABLE})(?P<actions>[^;]*)", re.IGNORECASE
 )
 DROP_COLUMN = re.compile(
     rf"(?:^|,)\s*DROP\s+(?!CONSTRAINT\b)(?:COLUMN\s+)?{IF_EXISTS}(?P<column>{NAME})", re.IGNORECASE
 )
+EXISTS = """
+SELECT CASE %s WHEN '' THEN to_regclass(%s) IS NOT NULL
+            ELSE EXISTS (SELECT FROM pg_attribute
+                          WHERE attrelid = to_regclass(%s) AND attname = (parse_ident(%s))[1]) END
+"""
 IN_SCHEMA = """
 SELECT c.oid::regclass::text FROM pg_class c
  WHERE c.relnamespace = to_regnamespace(%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1
 """
+# A partitioned table has the sum of its partitions once it was analysed, too: rows are in the partitions only.
 ESTIMATE = """
 SELECT sum(reltuples)::bigint FROM pg_class
- WHERE (oid = %s::regclass OR oid IN (SELECT relid FROM pg_partition_tree(%s::regclass))) AND reltuples >= 0
+ WHERE (oid = %s::regclass OR oid IN (SELECT relid FROM pg_partition_tree(%s::regclass)))
+   AND relkind <> 'p' AND reltuples >= 0
 """
 
 
@@ -48,7 +54,7 @@ class Loss:
     """Something that a script takes away.
 
     Attributes:
-        does: `drops table`, `drops column`, `empties`.
+        does: `drops table`, `drops column`, `empties`, `deletes from`.
         table: the table, as written in the script.
         column: the column; empty when it is the whole table.
         rows: how many rows of it hold something; None when that cannot be told.
@@ -66,9 +72,11 @@ class Loss:
 def read(sql: str) -> Iterator[Loss]:
     """Yield what a script says it drops, in its order within each kind; schemas as `table`, unresolved. Pure."""
     bare = NOISE.sub(" ", sql)
-    for does, pattern in (("drops schema", DROP_SCHEMA), ("drops table", DROP_TABLE), ("empties", EMPTIES)):
+    for does, pattern in (("drops schema", DROP_SCHEMA), ("drops table", DROP_TABLE), ("empties", TRUNCATE)):
         for found in pattern.finditer(bare):
             yield from (Loss(does, name) for name in re.findall(TABLE, found["names"]))
+    for deleted in DELETE.finditer(bare):
+        yield Loss("deletes from" if deleted["which"].strip() else "empties", deleted["table"])
     for altered in ALTER_TABLE.finditer(bare):
         for dropped in DROP_COLUMN.finditer(altered["actions"]):
             yield Loss("drops column", altered["table"], dropped["column"])
@@ -86,8 +94,9 @@ def count(database: Database, sql: str) -> list[Loss]:
     for loss in read(sql):
         if loss.does == "drops schema":
             found += [_counted(database, Loss("drops table", name)) for (name,) in database.rows(IN_SCHEMA, loss.table)]
-        elif database.rows("SELECT to_regclass(%s) IS NOT NULL", loss.table)[0][0]:
-            found.append(_counted(database, loss))
+        elif database.rows(EXISTS, loss.column, loss.table, loss.table, loss.column)[0][0]:
+            # Which rows a DELETE finds is not for us to try: its WHERE may call anything.
+            found.append(loss if loss.does == "deletes from" else _counted(database, loss))
     return found
 
 

@@ -69,7 +69,7 @@ class Entry:
 
 
 def compare(files: Sequence[Migration], rows: Sequence[Applied], *, busy: bool = False) -> list[Entry]:
-    """Return an entry for every file and every row, in the order of their numbers.
+    """Return an entry for every file and every row, in the order of their numbers; one for both where they are one.
 
     Args:
         files: all migrations.
@@ -84,11 +84,17 @@ def compare(files: Sequence[Migration], rows: Sequence[Applied], *, busy: bool =
             row_of = _squashed(file, row_of)
     newest = max(row_of, default=-1)
     return [
-        Entry(
-            _status(file_of.get(number), row_of.get(number), newest, busy=busy), file_of.get(number), row_of.get(number)
-        )
+        Entry(_status(file, row, newest, busy=busy), file, row)
         for number in sorted(file_of.keys() | row_of.keys())
+        for file, row in _pairs(file_of.get(number), row_of.get(number))
     ]
+
+
+def _pairs(file: Migration | None, row: Applied | None) -> list[tuple[Migration | None, Applied | None]]:
+    """Tell the file and the row of a number apart when nothing makes them one: two git branches may both have it."""
+    if file and row and file.name != row.name and file.text.checksum != row.checksum:
+        return [(None, row), (file, None)]
+    return [(file, row)]
 
 
 def _squashed(file: Migration, row_of: dict[int, Applied]) -> dict[int, Applied]:

@@ -202,7 +202,7 @@ def put_back(server: Server, database: Database, dump: Dump, tell: Callable[[str
     database.revive()
     if run.ended == "BUSY":
         return False
-    if (code or run.ended != "END") and not _is_committed(database, application, run.xact):
+    if not _is_committed(database, application, run.xact):  # asked, however well psql has ended
         raise run.failure(code)
     return True
 
@@ -257,7 +257,9 @@ class _Run:
         self.take(self.reader.flush())
         error = self.error
         if self.complaints or error is None:
-            return errors.RestoreFailed("\n".join(self.complaints) or f"psql ended with exit code {code}")
+            return errors.RestoreFailed(
+                "\n".join(self.complaints) or f"psql ended with exit code {code} and committed nothing"
+            )
         if error.sqlstate == LOCK_NOT_AVAILABLE:
             return errors.RestoreBlocked(error.text)
         statement = f"in: {error.statement.strip().splitlines()[0]}" if error.statement.strip() else ""

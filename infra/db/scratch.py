@@ -107,11 +107,6 @@ class Leftover:
     size: int | None
 
     @property
-    def age(self) -> float:
-        """Seconds since it was made."""
-        return (datetime.now(UTC) - self.made_at).total_seconds()
-
-    @property
     def removal(self) -> str:
         """The command that removes it."""
         return f"invoke db.shell --command 'DROP DATABASE \"{self.name}\"'"
@@ -182,11 +177,6 @@ def leftovers(connected: Database) -> list[Leftover]:
         for name, comment, size in found
         if (named := NAME.fullmatch(name))
     ]
-
-
-def remove(connected: Database, left: Leftover) -> None:
-    """Drop what a killed run left; refused by the server when somebody is connected to it by now."""
-    connected.do(f"DROP DATABASE IF EXISTS {_quoted(left.name)}")
 
 
 def new_name(base: str, now: datetime) -> str:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from infra.db.migration import Migration
 
 ARGUMENTS = (
-    "--inserts",
-    "--rows-per-insert=100",
+    "--rows-per-insert=100",  # INSERT, not COPY, which has data lines that are no SQL
     "--no-owner",
     "--no-tablespaces",
     "--exclude-table=public.schema_migrations",
@@ -27,6 +26,9 @@ NAME = "baseline"
 # unknown to older servers (transaction_timeout) or the same anyway.
 OBJECT = re.compile(r"^--\n-- Name: ", re.MULTILINE)
 RESTRICT = re.compile(r"^\\(?:un)?restrict .*\n", re.MULTILINE)
+# An extension may be there already and be an administrator's, who alone may comment on it.
+EXTENSION_COMMENT = re.compile(r"^(COMMENT ON EXTENSION .*?;)(?=\n\n\n)", re.MULTILINE | re.DOTALL)
+IF_ALLOWED = r"DO $allowed$ BEGIN\n\1\nEXCEPTION WHEN insufficient_privilege THEN NULL; END $allowed$;"
 TOP = """\
 -- Squashed by invoke migrate-squash from {first} to {last}: all that they make, as PostgreSQL {major}'s pg_dump writes
 -- it. A new database runs this file in their place; one that has them goes on without running it.
@@ -82,6 +84,7 @@ def compose(files: Sequence[Migration], dump: str, roles_sql: str, major: int) -
     """
     first = OBJECT.search(dump)
     objects = RESTRICT.sub("", dump[first.start() :] if first else "")
+    objects = EXTENSION_COMMENT.sub(IF_ALLOWED, objects)
     top = TOP.format(first=files[0].label, last=files[-1].label, replaces="\n".join(_replaces(files)), major=major)
     return f"{top}{roles_sql}\n{objects}"
 

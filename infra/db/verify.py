@@ -1,6 +1,6 @@
 """The live schema against the one that the applied files make in a throw-away database.
 
-What the files make is what the history says ran, even where a file has been edited or is gone since. Three things may
+What the files make is what the history says ran, even where a file has been edited or is gone since. Four things may
 differ from what the same files make today, and are no difference:
 
 - Partitions come and go by the month. One more or one less of a range is none; but each must be made like one that the
@@ -8,6 +8,7 @@ differ from what the same files make today, and are no difference:
 - What a function of the schema makes while the application runs, where a file says so at its top:
   `-- migrate: run-time INDEX public.faces_of_*`. It must be valid all the same.
 - Who owns things, between the roles that have applied files here; what lets those use a schema; comments of extensions.
+- The order of columns, where a file was applied after a newer one: it added its column after the newer one's.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ SELECT n.nspname, c.relname, pg_partition_root(c.oid)::regclass::text, p.partstr
 # insufficient_privilege; duplicate_object: a role that a file makes without looking is there already.
 ELSEWHERE = ("42501", "42710")
 NOT_OURS = "COMMENT ON EXTENSION "
+ORDERED = ("TABLE ", "TYPE ", "VIEW ", "MATERIALIZED VIEW ")  # what has columns or labels, line by line
 MIGRATOR = "(whoever applies the files)"
 
 
@@ -85,10 +87,18 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A schema as it is at one moment, and which of it are partitions."""
+    """A schema as it is at one moment.
+
+    Attributes:
+        schema: its objects.
+        partitions: which of them are partitions.
+        in_order: whether no file was applied after a newer one.
+
+    """
 
     schema: Schema
     partitions: tuple[Partition, ...]
+    in_order: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +181,14 @@ def _build(original: Database, programs: Programs, files: Sequence[Migration]) -
 
 
 def look(programs: Programs, database: Database) -> Picture:
-    """Read a database's schema and partitions."""
+    """Read a database's schema and partitions, and in which order its files were applied."""
     schema = catalogue.read(programs, database)
     found = [
         Partition(place=row[0], name=row[1], root=row[2], is_range=row[3], is_default=row[4], above=tuple(row[5]))
         for row in database.rows(PARTITIONS)
     ]
-    return Picture(schema, tuple(found))
+    times = [row.applied_at for row in database.history().rows]
+    return Picture(schema, tuple(found), in_order=times == sorted(times))
 
 
 def compare(wanted: Picture, found: Picture, *, run_time: Sequence[str], roles: frozenset[str]) -> Result:
@@ -190,7 +201,7 @@ def compare(wanted: Picture, found: Picture, *, run_time: Sequence[str], roles: 
         roles: that have applied files here, and the one that made `wanted`.
 
     """
-    made, live = (_comparable(each.schema, roles) for each in (wanted, found))
+    made, live = (_comparable(each.schema, roles, in_order=found.in_order) for each in (wanted, found))
     odd, later = _partitions(wanted, found, made, live)
     differences = odd + catalogue.compare(made, live)
     excused = [each for each in differences if _is_excused(each, run_time)]
@@ -200,7 +211,7 @@ def compare(wanted: Picture, found: Picture, *, run_time: Sequence[str], roles: 
     )
 
 
-def _comparable(schema: Schema, roles: frozenset[str]) -> Schema:
+def _comparable(schema: Schema, roles: frozenset[str], *, in_order: bool) -> Schema:
     """Leave out what the files do not decide on."""
     role = "|".join(f'"?{re.escape(each)}"?' for each in sorted(roles))
     ours = {}
@@ -209,6 +220,8 @@ def _comparable(schema: Schema, roles: frozenset[str]) -> Schema:
             text = re.sub(rf"^GRANT .* TO (?:{role});\n", "", text, flags=re.MULTILINE)  # noqa: PLW2901
         elif len(roles) > 1:
             text = _without_owner(name, text, role)  # noqa: PLW2901
+        if not in_order and name.startswith(ORDERED):
+            text = "\n".join(sorted(line.rstrip(",") for line in text.split("\n")))  # noqa: PLW2901
         if text.strip() and not name.startswith(NOT_OURS):
             ours[name] = text
     return ours

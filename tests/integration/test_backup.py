@@ -286,6 +286,17 @@ def test_what_cannot_be_read_back_is_no_backup(outside: Project, monkeypatch: py
     assert kept(outside) == []
 
 
+def test_how_far_it_is_is_told_in_bytes_and_tables(outside: Project) -> None:
+    outside.do("INSERT INTO two SELECT md5(i::text) FROM generate_series(1, 50000) i")
+    given = settings.read(outside.environment(), root=outside.root, dotenv={})
+    server, told = External(given), list[str]()
+    connected = database.connect(server, given, server.start(print))
+    with contextlib.closing(connected):
+        taken = backup.take(server, connected, given, told.append)
+    assert any(re.fullmatch(r"[\d.]+ MB, table \d of 3: public\.two", each) for each in told), told
+    assert f"{taken.size / 1e6:,.1f} MB, table 3 of 3: " in told[-2]  # the last one is about reading it back
+
+
 def test_a_role_that_row_security_holds_back_is_told_what_it_needs(outside: Project) -> None:
     outside.do("CREATE TABLE three (i int); ALTER TABLE three ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
     outside.do(
@@ -298,6 +309,16 @@ def test_a_role_that_row_security_holds_back_is_told_what_it_needs(outside: Proj
         assert kept(outside) == []
     finally:
         outside.do("DROP OWNED BY test_owner; DROP ROLE test_owner")
+
+
+@pytest.mark.parametrize("words", [("migrate", "--backup"), ("migrate-reset", "--yes")])
+def test_what_wants_a_backup_first_does_nothing_without_it(filled: Project, words: tuple[str, ...]) -> None:
+    filled.write("003_more.sql", "CREATE TABLE three (i int);")
+    before = filled.tables(), filled.applied()
+    (filled.root / "a-file").write_text("where a folder should be")
+    done = filled.invoke(*words, BACKUP_DIR="a-file")
+    assert done.code == 4, done
+    assert (filled.tables(), filled.applied()) == before
 
 
 # --- keeping the newest ---

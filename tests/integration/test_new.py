@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.integration.test_rollback import applied, write
+from tests.integration.test_rollback import applied, git, write
 
 if TYPE_CHECKING:
     from tests.project import Project
@@ -26,6 +26,21 @@ def test_a_new_file_needs_no_server(external: Project) -> None:
     )
     assert (done.code, done.err) == (0, ""), done
     assert (external.folder / "001_x.sql").read_text(encoding="utf-8").startswith("-- migrate: no-transaction\n")
+
+
+def test_a_number_that_another_branch_took_is_skipped_and_the_branch_is_named(external: Project) -> None:
+    write(external, "010")
+    git(external, "init", "-q", "-b", "main")
+    for branch, version in (("main", "010"), ("topic", "011")):
+        git(external, "checkout", "-q", "-B", branch)
+        write(external, version)
+        git(external, "add", ".")
+        git(external, "commit", "-q", "-m", version)
+    git(external, "checkout", "-q", "main")
+    done = external.invoke("migrate-new", "x")
+    assert done.code == 0, done
+    assert "011_step.sql is taken on the branch topic." in done.out
+    assert (external.folder / "012_x.sql").is_file()
 
 
 def test_two_files_of_one_number_are_named_with_what_is_known_and_mended_by_the_command(anywhere: Project) -> None:

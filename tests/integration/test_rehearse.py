@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.db import database, locks, settings
+from infra.db.servers.external import External
 from tests.integration.test_scratch import scratch_names
 from tests.project import TOP
 
@@ -151,6 +154,22 @@ def test_a_report_as_json_says_all_of_each_file_and_the_original_stays_as_it_is(
     assert "Every down script brings the schema back" in found["verdict"][-1]
 
 
+def test_a_lock_that_no_look_can_see_is_noted_when_the_file_is_recorded(external: Project) -> None:
+    external.do("CREATE TABLE t (i int)")
+    given = settings.read(external.environment(), root=external.root, dotenv={})
+    server = External(given)
+    with contextlib.closing(database.connect(server, given, server.start(print))) as connected:
+        locks.prepare(connected)
+        with locks.watching(connected, "001") as watch:
+            external.do(  # by a session that is not called as a run's is, so that the looks do not find it
+                "BEGIN; LOCK TABLE t IN SHARE MODE;"
+                "INSERT INTO schema_migrations (version, name, status, checksum) VALUES ('001', 'a', 'applied', 'v1:');"
+                "COMMIT"
+            )
+    table = external.rows("SELECT 't'::regclass::oid::int")[0][0]
+    assert [(each.relation, each.mode) for each in watch.held] == [(table, "SHARE")]
+
+
 def test_a_lock_that_is_held_for_long_is_in_the_verdict(embedded: Project) -> None:
     filled(embedded)
     pair(
@@ -197,6 +216,20 @@ def test_a_down_script_that_fails_is_found(embedded: Project) -> None:
     assert found["migrations"][0]["rollback"]["result"] == "failed"
     assert 'table "b" does not exist' in found["migrations"][0]["rollback"]["message"]
     assert embedded.tables() == set()
+
+
+def test_what_comes_out_different_the_second_time_is_found(embedded: Project) -> None:
+    filled(embedded)
+    pair(
+        embedded,
+        "002_b",
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM content WHERE id = 0) THEN CREATE TABLE b (i int); END IF; END $$;",
+        "DROP TABLE b; INSERT INTO content VALUES (0, 0);",
+    )
+    found = rehearsed(embedded, code=4)
+    assert found["migrations"][0]["rollback"]["result"] == "same"
+    assert found["again"]["result"] == "differs"
+    assert found["verdict"] == ["Going back and forth again gives another schema: one object differs (TABLE public.b)."]
 
 
 def test_a_file_that_fails_is_named_with_its_line_and_those_before_it_are_reported(embedded: Project) -> None:

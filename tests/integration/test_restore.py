@@ -14,7 +14,9 @@ import psutil
 import psycopg
 import pytest
 
+from infra.db import database, errors, restore, settings
 from infra.db.servers import wheel
+from infra.db.servers.external import External
 from tests import postgres
 from tests.project import TOP
 
@@ -247,6 +249,21 @@ def test_another_file_is_refused(filled: Project, tmp_path: Path, data: bytes | 
 
 
 # --- servers and roles that cannot take it ---
+
+
+def test_what_is_not_committed_is_no_success_however_well_psql_ends(
+    outside: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump = saved(outside)
+    outside.do("CREATE TABLE late (i int)")
+    given = settings.read(outside.environment(), root=outside.root, dotenv={})
+    server = External(given)
+    connected = database.connect(server, given, server.start(print))
+    monkeypatch.setattr(restore, "SCRIPT", [each for each in restore.SCRIPT if each != "--single-transaction"])
+    held = restore.contents(server, dump, "")
+    with contextlib.closing(connected), pytest.raises(errors.RestoreFailed):
+        restore.put_back(server, connected, held, lambda _: None, emptied=True)
+    assert "late" in outside.tables()
 
 
 def test_a_missing_role_is_named_and_nothing_is_changed(outside: Project) -> None:

@@ -100,13 +100,40 @@ def test_the_plan_shows_what_is_lost_and_changes_nothing(anywhere: Project) -> N
 
 def test_a_large_table_is_estimated_and_a_locked_one_is_not_waited_for(external: Project) -> None:
     applied(external, "001", "002")
-    external.do("INSERT INTO t001 SELECT generate_series(1, 120000); ANALYZE t001")
+    write(external, "003", up="CREATE TABLE t003 (i int) PARTITION BY RANGE (i);"
+          "CREATE TABLE low PARTITION OF t003 FOR VALUES FROM (0) TO (50000);"
+          "CREATE TABLE high PARTITION OF t003 DEFAULT;")  # fmt: skip
+    assert external.invoke("migrate").code == 0
+    external.do("".join(f"INSERT INTO {t} SELECT generate_series(1, 120000); ANALYZE {t};" for t in ("t001", "t003")))
     with external.connect() as other, other.transaction():
         other.execute("LOCK TABLE t002")
         done = external.invoke("migrate-rollback", "--plan", "--to", "0")
     assert done.code == 0, done
     assert "drops table t001 (about 120,000 rows)" in done.out
+    assert "drops table t003 (about 120,000 rows)" in done.out
     assert "drops table t002 (rows unknown)" in done.out
+
+
+def test_rows_that_row_security_hides_are_not_counted_as_none(external: Project) -> None:
+    applied(external, "001")
+    role = external.settings["DB_NAME"]
+    external.do(
+        f"INSERT INTO t001 VALUES (1); ANALYZE t001; ALTER TABLE t001 ENABLE ROW LEVEL SECURITY;"
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT ON t001, schema_migrations TO {role}"
+    )
+    done = external.invoke("migrate-rollback", "--plan", DB_USER=role, DB_PASSWORD="x")
+    assert "drops table t001 (about 1 row)" in done.out, done
+    external.do(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_what_a_script_may_leave_alone_is_no_loss(external: Project) -> None:
+    write(external, "002", up="INSERT INTO t001 VALUES (1);", down="""
+        DELETE FROM t001 WHERE i = 1; ALTER TABLE t001 DROP COLUMN IF EXISTS nowhere; DROP TABLE IF EXISTS nowhere;
+    """)  # fmt: skip
+    applied(external, "001")
+    done = external.invoke("migrate-rollback", "--plan")
+    assert done.code == 0, done
+    assert done.out.split("\n")[1:] == ["  002_step", "      deletes from t001 (rows unknown)", ""]
 
 
 def test_without_a_yes_nothing_is_undone(external: Project) -> None:
@@ -130,20 +157,27 @@ def test_on_another_machine_the_name_of_the_database_is_typed_whatever_the_flags
     assert external.applied() == []
 
 
-def test_a_file_of_another_git_branch_is_undone_from_the_history(anywhere: Project) -> None:
-    def git(*words: str) -> None:
-        name = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-        subprocess.run(["git", *name, *words], cwd=anywhere.folder, check=True, capture_output=True)
+def git(project: Project, *words: str) -> None:
+    """Type a git command in the folder of the migrations."""
+    name = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(["git", *name, *words], cwd=project.folder, check=True, capture_output=True)
 
-    write(anywhere, "001")
-    git("init", "-q", "-b", "main")
-    git("add", ".")
-    git("commit", "-q", "-m", "one")
-    git("checkout", "-q", "-b", "topic")
-    applied(anywhere, "011")
-    git("add", ".")
-    git("commit", "-q", "-m", "eleven")
-    git("checkout", "-q", "main")
+
+def eleven_on_a_branch(project: Project) -> None:
+    """Apply 001 of the branch main and 011 of the branch topic, and go back to main, which has no 011."""
+    write(project, "001")
+    git(project, "init", "-q", "-b", "main")
+    git(project, "add", ".")
+    git(project, "commit", "-q", "-m", "one")
+    git(project, "checkout", "-q", "-b", "topic")
+    applied(project, "011")
+    git(project, "add", ".")
+    git(project, "commit", "-q", "-m", "eleven")
+    git(project, "checkout", "-q", "main")
+
+
+def test_a_file_of_another_git_branch_is_undone_from_the_history(anywhere: Project) -> None:
+    eleven_on_a_branch(anywhere)
     assert anywhere.status() == {"001": "applied", "011": "missing"}
     refused = anywhere.invoke("migrate")
     assert refused.code == 4
@@ -153,6 +187,20 @@ def test_a_file_of_another_git_branch_is_undone_from_the_history(anywhere: Proje
     assert "011_step   by the history's copy" in done.out
     assert (anywhere.tables(), anywhere.applied()) == ({"t001"}, ["001"])
     assert anywhere.invoke("migrate").code == 0
+
+
+def test_a_file_of_another_git_branch_is_not_taken_for_the_one_that_has_its_number_here(anywhere: Project) -> None:
+    eleven_on_a_branch(anywhere)
+    write(anywhere, "011", up="CREATE TABLE other (i int);", down="DROP TABLE other;", name="other")
+    refused = anywhere.invoke("migrate")
+    assert refused.code == 4
+    assert "011_step was applied, but its file is gone" in refused.err
+    assert "edited" not in refused.err
+    done = anywhere.invoke("migrate-rollback", "--yes")
+    assert done.code == 0, done
+    assert "011_step   by the history's copy" in done.out
+    assert anywhere.invoke("migrate").code == 0
+    assert (anywhere.tables(), anywhere.applied()) == ({"t001", "other"}, ["001", "011"])
 
 
 def test_a_version_without_a_down_script_stops_the_whole_plan(external: Project) -> None:

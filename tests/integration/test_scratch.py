@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,9 +86,9 @@ def test_what_a_killed_run_left_is_known_by_name_and_comment_and_removed(anywher
             found = [left for left in scratch.leftovers(original) if left.name.startswith(name)]
             assert living.name not in {left.name for left in found}
         assert [left.name for left in found] == [ours, bare]
-        assert all(left.age > 0 and left.size for left in found)
-        for left in found:
-            scratch.remove(original, left)
+        assert all(f"{left.made_at:%Y-%m-%d}" == "2026-01-31" and left.size for left in found)
+    for left in found:
+        assert anywhere.invoke(*shlex.split(left.removal)[1:]).code == 0  # as somebody would paste it
     assert scratch_names(anywhere) == {theirs}
     anywhere.do(f'DROP DATABASE "{theirs}"')
 

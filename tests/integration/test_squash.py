@@ -142,6 +142,18 @@ def test_what_git_does_not_keep_is_never_removed(three: Project, spoil: str) -> 
     assert sorted(path.name for path in three.folder.glob("*.sql")) == before
 
 
+def test_the_one_file_runs_where_an_extension_is_an_administrators(external: Project) -> None:
+    write(external, "001", up="CREATE EXTENSION IF NOT EXISTS vector; CREATE TABLE t001 (v vector(3));")
+    applied(external, "002")
+    commit(external)
+    assert external.invoke("migrate-squash", "--to", "2").code == 0
+    new, role = another(external), external.settings["DB_NAME"]
+    new.do(f"CREATE EXTENSION vector; CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT ALL ON SCHEMA public TO {role}")
+    done = new.invoke("migrate", DB_USER=role, DB_PASSWORD="x")
+    assert done.code == 0, done
+    assert new.tables() == {"t001", "t002"}
+
+
 def test_one_file_alone_is_nothing_to_squash(three: Project) -> None:
     assert three.invoke("migrate-squash", "--to", "1").code == 2
     assert three.invoke("migrate-squash", "--to", "9").code == 2

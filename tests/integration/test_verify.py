@@ -113,6 +113,18 @@ def test_the_history_is_the_truth_of_what_ran_when_files_are_edited_or_gone(anyw
     assert drift(anywhere) == []
 
 
+def test_the_order_of_columns_is_no_drift_where_a_file_was_applied_after_a_newer_one(anywhere: Project) -> None:
+    anywhere.write("001_a.sql", "CREATE TABLE a (id int) PARTITION BY RANGE (id); CREATE TYPE mood AS ENUM ('x');"
+                   "CREATE TABLE a1 PARTITION OF a FOR VALUES FROM (1) TO (9);")  # fmt: skip
+    anywhere.write("003_c.sql", "ALTER TABLE a ADD three int; ALTER TYPE mood ADD VALUE 'three';")
+    assert anywhere.invoke("migrate").code == 0
+    anywhere.write("002_b.sql", "ALTER TABLE a ADD two int; ALTER TYPE mood ADD VALUE 'two';")
+    assert anywhere.invoke("migrate", "--out-of-order").code == 0
+    assert drift(anywhere) == []
+    anywhere.do("ALTER TABLE a ADD by_hand int")
+    assert drift(anywhere) == [("changed", "PARTITION public.a1"), ("changed", "TABLE public.a")]
+
+
 def test_a_file_that_is_too_long_for_the_history_is_taken_from_the_folder(anywhere: Project) -> None:
     anywhere.write("001_a.sql", "CREATE TABLE a (id int);\n" + "-- long\n" * 150_000)
     assert anywhere.invoke("migrate").code == 0
