@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.db.errors import NameUnusable, NotAPair
+from infra.db.errors import GitFailed, NameUnusable, NotAPair
 from infra.db.git import git
 from infra.db.migration import FILE_NAME
 
@@ -117,7 +117,7 @@ def renumber(folder: Path, name: str, version: str) -> list[tuple[Path, Path]]:
         if git(folder, "ls-files", "--error-unmatch", "--", source.name) is None:
             source.rename(target)
         elif git(folder, "mv", "--", source.name, target.name) is None:
-            raise NotAPair(name)
+            raise GitFailed(str(folder), f"mv {source.name} {target.name}")
     return there
 
 

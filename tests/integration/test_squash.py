@@ -154,6 +154,18 @@ def test_the_one_file_runs_where_an_extension_is_an_administrators(external: Pro
     assert new.tables() == {"t001", "t002"}
 
 
+def test_what_git_does_not_remove_is_not_replaced(three: Project) -> None:
+    (three.folder / ".git" / "index.lock").touch()
+    done = three.invoke("migrate-squash", "--to", "3")
+    assert (done.code, "Git refused" in done.err) == (4, True), done
+    assert len(list(three.folder.glob("*.sql"))) == 3
+
+
+def test_without_a_version_it_is_asked_for(three: Project) -> None:
+    done = three.invoke("migrate-squash")
+    assert (done.code, "Say up to which version" in done.err) == (2, True), done
+
+
 def test_one_file_alone_is_nothing_to_squash(three: Project) -> None:
     assert three.invoke("migrate-squash", "--to", "1").code == 2
     assert three.invoke("migrate-squash", "--to", "9").code == 2

@@ -12,8 +12,8 @@
 These are in `base`. Below them, by module and exit code:
 
     inputs        2  SettingsError, DotenvNotUtf8, PackageMissing, FilesError, NumberTaken, NameUnusable, NotAPair,
-                     NothingToSquash
-                  4  NotConfirmed, AppliedAlready, CannotWork, LintFindings, NotCommitted
+                     UpToWhich, NothingToSquash
+                  4  NotConfirmed, AppliedAlready, CannotWork, LintFindings, NotCommitted, GitFailed
     runs          1  NotRecorded
                   2  HowFar, SayWhich, NoFile, NotApplied
                   4  DriftError, InsideSquash, ForeignHistory, NotSingle, CannotUndo, HistoryMoved
@@ -131,6 +131,7 @@ from infra.db.errors.inputs import (
     CannotWork,
     DotenvNotUtf8,
     FilesError,
+    GitFailed,
     LintFindings,
     NameUnusable,
     NotAPair,
@@ -140,6 +141,7 @@ from infra.db.errors.inputs import (
     NumberTaken,
     PackageMissing,
     SettingsError,
+    UpToWhich,
 )
 from infra.db.errors.keeping import (
     BackupBlocked,
@@ -234,6 +236,7 @@ __all__ = [
     "FolderNotOurs",
     "FolderOfVersion",
     "ForeignHistory",
+    "GitFailed",
     "HalfInitialised",
     "HistoryIsHeld",
     "HistoryMoved",
@@ -317,6 +320,7 @@ __all__ = [
     "TlsSettings",
     "ToolError",
     "TrialFailed",
+    "UpToWhich",
     "UsageError",
     "WrongEmbedded",
     "WrongEncoding",

@@ -122,7 +122,7 @@ class NotAPair(UsageError):
     def __init__(self, name: str) -> None:
         """Say what can."""
         super().__init__(
-            f"{name} cannot get another number: it is no NNN_name.sql in the folder of the migrations, or git refuses.",
+            f"{name} cannot get another number: it is no NNN_name.sql in the folder of the migrations.",
             consequence="Nothing was moved.",
             next="invoke migrate-status",
         )
@@ -183,6 +183,18 @@ class LintFindings(Refused):
         )
 
 
+class GitFailed(Refused):
+    """Git did not move or remove files that it tracks."""
+
+    def __init__(self, folder: str, command: str) -> None:
+        """Say what it was asked for."""
+        super().__init__(
+            f"Git refused: git {command}, in {folder}.",
+            consequence="Nothing was changed.",
+            next="See why (another git at work?):  git status\nThen run the same command again.",
+        )
+
+
 class NotCommitted(Refused):
     """Files that would be removed, and that git does not keep."""
 
@@ -194,6 +206,18 @@ class NotCommitted(Refused):
             + (f"\n  and {len(names) - 10} more" if len(names) > 10 else ""),
             consequence="Nothing was changed.",
             next="Commit them, then run the same command again.",
+        )
+
+
+class UpToWhich(UsageError):
+    """migrate-squash without its flag."""
+
+    def __init__(self) -> None:
+        """Show it."""
+        super().__init__(
+            "Say up to which version the files are to become one.",
+            consequence="Nothing was changed.",
+            next="invoke migrate-squash --to 010",
         )
 
 

@@ -82,15 +82,17 @@ class TrialFailed(MigrationFailed):
 class NotTheSame(Refused):
     """A database that is to be adopted, and is not what the files would make."""
 
-    def __init__(self, last: str, count: int, differences: str) -> None:
+    def __init__(self, last: str, older: str, count: int, differences: str) -> None:
         """Show what differs.
 
         Args:
             last: the last version that it is compared with.
+            older: the one before it; empty for none.
             count: of the objects that differ.
             differences: table by table.
 
         """
+        way = f"Compare with an older version, if it stands at one:  invoke migrate-baseline --to {older}\n"
         super().__init__(
             f"This database is not what the files up to {last} make"
             f" ({count} object{'s differ' if count > 1 else ' differs'}).",
@@ -98,9 +100,8 @@ class NotTheSame(Refused):
             " - as the files make it, + as it is)",
             consequence="Recording the files as applied would hide this, so nothing was changed.",
             next=(
-                "Compare with an older version, if it stands at one:  invoke migrate-baseline --to 007\n"
-                "Or change the database until they agree, or record it with the difference:"
-                "  invoke migrate-baseline --anyway"
+                f"{way if older else ''}Change the database until they agree,"
+                " or record it with the difference:  invoke migrate-baseline --anyway"
             ),
         )
 

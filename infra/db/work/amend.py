@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from infra.db import catalogue, database, errors, losses, plan
+from infra.db import catalogue, database, errors, losses, plan, verify
 from infra.db.work import throwaway
 
 if TYPE_CHECKING:
@@ -78,10 +78,12 @@ def _compare_with(session: Session, connected: Database, migrator: Migrator, las
     session.console.step(f"Comparing the database with what the files up to {last.version} make")
     made = [file for file in migrator.files if file.number <= last.number]
     with throwaway.applied(session, connected, "migrate-baseline", made) as other:
-        wanted = catalogue.read(other.programs, other.database)
-    differences = catalogue.compare(wanted, catalogue.read(session.server, connected))
-    if differences:
-        error = errors.NotTheSame(last.version, len(differences), catalogue.by_table(differences))
+        wanted = verify.look(other.programs, other.database)
+    live, roles = verify.look(session.server, connected), frozenset({session.settings.user})
+    if differences := verify.compare(wanted, live, run_time=verify.patterns(made), roles=roles).differences:
+        error = errors.NotTheSame(
+            last.version, made[-2].version if made[1:] else "", len(differences), catalogue.by_table(differences)
+        )
         if not anyway:
             raise error
         session.console.say(f"{error.what}\n{error.where}", "yellow")

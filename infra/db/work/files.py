@@ -50,6 +50,8 @@ def _tell_taken(session: Session, folder: Path, elsewhere: list[scaffold.Taken])
 
 def squash_up_to(session: Session, to: str) -> tuple[str, int]:
     """Put one file in the place of all up to a version, proven to make the same; its name, and how many went."""
+    if not to:
+        raise errors.UpToWhich
     migrator, folder = session.migrator(), session.settings.migrations_dir
     last = plan.find(migrator.compare(History()).entries, to)
     files = [file for file in migrator.files if file.number <= int(last.version)]
@@ -72,7 +74,8 @@ def squash_up_to(session: Session, to: str) -> tuple[str, int]:
             found = catalogue.dump(other.programs, other.database, squash.ARGUMENTS)
         if differences := catalogue.compare(catalogue.split(wanted), catalogue.split(found)):
             raise errors.SquashDiffers(catalogue.readable(differences, wanted="single files", found="one file"))
-        git.git(folder, "rm", "--quiet", "--", *names)
+        if git.git(folder, "rm", "--quiet", "--", *names) is None:
+            raise errors.GitFailed(session.migrations, "rm")
         shutil.copyfile(trial, made)
         git.git(folder, "add", "--", made.name)
     return session.settings.shown(made), len(files)

@@ -21,17 +21,20 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def applied(session: Session, connected: Database, tool: str, files: Sequence[Migration]) -> Iterator[Scratch]:
-    """Make a throw-away database and apply files to it: beside the real one, unless they would reach beyond it.
+    """Make a throw-away database and apply files to it: beside the real one, where that may be and they stay inside it.
 
     Raises:
         TrialFailed: one of the files cannot be applied to a new database.
 
     """
     with contextlib.ExitStack() as trial:
-        original, programs = connected, session.server
-        if scratch.beyond_database(files):
+        made = None
+        if not scratch.beyond_database(files):
+            with contextlib.suppress(errors.NoScratch):
+                made = trial.enter_context(scratch.database(connected, session.server, tool=tool))
+        if made is None:
             original, programs = trial.enter_context(elsewhere(session, connected, files))
-        made = trial.enter_context(scratch.database(original, programs, tool=tool))
+            made = trial.enter_context(scratch.database(original, programs, tool=tool))
         try:
             Migrator(made.programs, made.settings, files, lambda _: None).migrate(made.database)
         except errors.MigrationFailed as error:
