@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
 from invoke.tasks import task
 
 if TYPE_CHECKING:
@@ -300,6 +301,32 @@ def docs(_: Context, check: bool = False) -> None:
         session.console.done(f"{file} describes the database as it is.")
 
 
+@task(help={"only": "Only the tests whose names match, like 'drift and not docker' (pytest's -k)."})
+def suite(_: Context, only: str = "") -> None:
+    """For work on this tool: play the tests, as CI does."""
+    _develop("pytest", *(("-k", only) if only else ()))
+
+
+@task
+def lint(_: Context) -> None:
+    """For work on this tool: look over the Python code, its format and its types."""
+    _develop("ruff", "check", ".")
+    _develop("ruff", "format", "--check", ".")
+    _develop("mypy")
+
+
+@task(help={"schema": "The tables and their queries, instead of the runs beside other tools; takes most of an hour."})
+def bench(_: Context, schema: bool = False) -> None:
+    """For work on this tool: measure, and print a table for the README."""
+    _develop("tests.benchmarks.schema" if schema else "tests.benchmarks.run")
+
+
+@task
+def pictures(_: Context) -> None:
+    """For work on this tool: draw the README's pictures of the terminal anew."""
+    _develop("tests.screens")
+
+
 @contextlib.contextmanager
 def _session(
     override: Mapping[str, str] | None = None, *, as_json: bool = False, only_result: bool = False
@@ -342,6 +369,17 @@ def _end(code: int) -> None:
         raise Exit(code=code)
 
 
+def _with_next(slip: ParseError) -> str:
+    """Add what to type next to Invoke's words about a flag or task that it does not know, or a word that is missing."""
+    task = f"--help {slip.context.name}" if slip.context and slip.context.name else "--list"
+    return f"{Exception.__str__(slip)}\nNothing was done.\nNext: invoke {task}"
+
+
+def _develop(module: str, *words: str) -> None:
+    """Run a Python program of the extras "test" or "lint" on the terminal, as if it had been typed."""
+    _end(subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, check=False).returncode)
+
+
 def _settings(override: Mapping[str, str]) -> Settings:
     from dotenv import dotenv_values  # noqa: PLC0415
 
@@ -355,6 +393,8 @@ def _settings(override: Mapping[str, str]) -> Settings:
         raise DotenvNotUtf8 from None
     return read({**os.environ, **override}, root=ROOT, dotenv=dotenv)
 
+
+ParseError.__str__ = _with_next  # type: ignore[assignment] # Invoke prints it, and has no setting for its words
 
 ns = Collection(
     migrate,
@@ -370,3 +410,4 @@ ns = Collection(
     migrate_lint,
 )
 ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, backup, restore, doctor, docs))
+ns.add_collection(Collection("dev", lint, bench, test=suite, docs=pictures))  # listed last, after all that users need
