@@ -315,7 +315,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_gets_brackets_and_long_lines_as_they_are_and_no_colour_where_it_wants_none(
+def test_a_terminal_gets_brackets_and_lines_of_a_file_as_they_are_and_no_colour_where_it_wants_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     terminal = Terminal()
@@ -323,7 +323,7 @@ def test_a_terminal_gets_brackets_and_long_lines_as_they_are_and_no_colour_where
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "40")
-    place = "  infra/migrations/002_b.sql:14 SELECT '[bold]'::text[] " + "x" * 80
+    place = "    SELECT '[bold]'::text[] " + "x" * 80
     Console().error(errors.ToolError("What.", where=place))
     assert place in terminal.getvalue().split("\n")
 
