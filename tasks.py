@@ -94,7 +94,7 @@ def migrate_rollback(_: Context, steps: str = "1", to: str = "", plan: bool = Fa
 def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> None:
     """Drop everything in the database, in one transaction, after a typed confirmation and a backup."""
     with _session() as session:
-        kept = "No backup is taken." if no_backup else f"A backup goes to {session.backups} first."
+        kept = "No backup is taken." if no_backup else f"A backup goes into the folder {session.backups} first."
         session.confirm(f"This drops everything in {session.where}. {kept}", "migrate-reset", yes=yes)
         dropped = session.empty(with_backup=not no_backup)
         session.console.done(f"Dropped {', '.join(dropped)}.", ("invoke migrate", "make the tables again"))
@@ -210,7 +210,7 @@ def down(_: Context, volumes: bool = False, yes: bool = False) -> None:
             session.console.done(f"Deleted {', '.join(gone)}." if gone else "There was nothing to delete.")
         else:
             stopped = session.server.stop()
-            session.console.done(f"Stopped {place}; its data stays." if stopped else f"{place} is not running.")
+            session.console.done(f"Stopped {place}; its data stays." if stopped else f"Not running: {place}.")
 
 
 @task(help={"timeout": "Seconds to wait, like 10 (default: DB_WAIT_TIMEOUT)."})

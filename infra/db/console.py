@@ -67,7 +67,7 @@ class Console:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # a terminal that has only ASCII still gets all words
-        fits = _encodes(self._out, "✓✗…")
+        self._fits = fits = _encodes(self._out, "✓✗…")
         self._ok, self._bad, self._more = ("✓", "✗", "…") if fits else ("ok", "x", "...")
         self._rich: rich.console.Console | None = None
         self._live: rich.progress.Progress | None = None
@@ -126,7 +126,11 @@ class Console:
         if self._out.isatty():
             from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            columns = (
+                SpinnerColumn("dots" if self._fits else "line"),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+            )
             self._live = Progress(*columns, console=self._terminal(self._out), transient=True)
             self._doing = self._live.add_task(label)
             self._live.start()
@@ -178,10 +182,14 @@ class Console:
     def done(self, text: str, *ways: tuple[str, str]) -> None:
         """Write that something went well, and what can be typed next."""
         self._end()
-        self.say(text, "bold green")
-        width = max((len(command) for command, _ in ways), default=0)
-        for number, (command, meaning) in enumerate(ways):
-            self.say(f"{'     ' if number else 'Next:'} {command:<{width}}   {meaning}")
+        self._next(text, "bold green", *ways)
+
+    def _next(self, text: str, style: str, *ways: tuple[str, str]) -> None:
+        self.say(text, style)
+        if ways:
+            width = max(len(command) for command, _ in ways)
+            rows = (f"{command:<{width}}   {meaning}" for command, meaning in ways)
+            self._labelled(self._out, "Next: ", "\n".join(rows))
 
     def plan(self, steps: Sequence[Migration], where: str) -> None:
         """Write what a run would do."""
@@ -285,14 +293,14 @@ class Console:
             took = f"  {_milliseconds(row.duration_ms)}" if row and row.duration_ms is not None else ""
             self.say(f"  {entry.label:<{widest}}  {entry.status.value:<12}{when}{took}".rstrip(), STYLES[entry.status])
         self._slowest(entries)
-        if pending:
+        if any(entry.status not in (*DONE, Status.PENDING) for entry in entries):
+            self._next("Files and history disagree.", "bold red", ("invoke migrate --plan", "see how each is settled"))
+        elif pending:
             self.done(f"{pending} of {len(entries)} pending.", ("invoke migrate", "apply what is pending"))
-        elif not entries:
-            self.say("  There are no migrations yet.")
-        elif all(entry.status in DONE for entry in entries):
+        elif entries:
             self.done(f"All {len(entries)} applied.")
         else:
-            self.say("Files and history disagree; invoke migrate says how each is settled.", "bold red")
+            self.say("  There are no migrations yet.")
 
     def check(self, found: Check) -> None:
         """Write what one look of the doctor found, and its mend."""
@@ -302,7 +310,7 @@ class Console:
         lines[0] = f"{signs[found.verdict]:<{margin}}{found.name:<{NAMES}}  {lines[0].lstrip()}"
         self.say("\n".join(lines), VERDICTS[found.verdict])
         if found.mend:
-            self._labelled(self._out, "    Mend: ", textwrap.dedent(found.mend))
+            self._labelled(self._out, "    Mend: ", found.mend)
 
     def _lines(self, text: str, indent: int) -> list[str]:
         """Return the lines of a text, indented; a terminal that is too narrow for that breaks them as it can."""
@@ -312,7 +320,7 @@ class Console:
 
     def _labelled(self, stream: TextIO, label: str, text: str, style: str = "") -> None:
         """Write lines below each other, the first one behind a label."""
-        lines = layout.fold(textwrap.indent(text, " " * len(label)), self._width(stream))
+        lines = layout.fold(textwrap.indent(textwrap.dedent(text), " " * len(label)), self._width(stream))
         self._write(stream, label + lines[len(label) :], style, fold=False)
 
     def diagnosis(self, kind: str | None, checks: Sequence[Check], code: int) -> None:
@@ -341,7 +349,7 @@ class Console:
             f"{len(checks)} checks: {', '.join(words)}{ending}.", f"bold {VERDICTS[worst]}".replace("bold bold", "bold")
         )
         if first := next((each for each in checks if each.verdict is worst and each.mend), None):
-            self._labelled(self._out, "Next: ", textwrap.dedent(first.mend), "bold")
+            self._labelled(self._out, "Next: ", first.mend, "bold")
         if self._as_json:
             self._json({"server": kind, "checks": [check_object(each) for each in checks]})
 
