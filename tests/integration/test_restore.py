@@ -17,6 +17,7 @@ import pytest
 from infra.db.servers import wheel
 from tests import postgres
 from tests.project import TOP
+from tests.systems import needs_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -347,6 +348,7 @@ def restoring(project: Project) -> list[int]:
     return [pid for (pid,) in project.rows(query, project.settings["DB_NAME"])]
 
 
+@needs_signals
 def test_ctrl_c_leaves_what_was_there(anywhere: Project) -> None:
     with in_the_middle(anywhere) as (started, before):
         started.send_signal(signal.SIGINT)
