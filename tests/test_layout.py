@@ -48,6 +48,11 @@ COMMAND = "invoke migrate-resolve 004 --applied"
             ["  001_one  applied", "    2026-01-31 12:00  ann"],
             id="columns that do not fit go below",
         ),
+        pytest.param(
+            "Put it below '-- migrate: x y', the history's first line",
+            ["Put it below", "'-- migrate: x y', the", "history's first line"],
+            id="what is quoted stays together",
+        ),
         pytest.param("a " + "x" * 40, ["a", "x" * 40], id="a long word stays whole"),
         pytest.param("  - " + "x " * 20, ["  - " + "x " * 20], id="a line of a difference is left as it is"),
         pytest.param("a\n\nb", ["a", "", "b"], id="empty lines stay"),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 GAP = re.compile(r"( {2,})")  # stands between words and a command, and between columns
 COMMAND = re.compile(r"(?:invoke|docker|python|createdb|chmod|find|git|pg_isready) ")
+QUOTED = re.compile(r"(?<!\w)'[^']{1,60}'(?!\w)")  # to be written into a file, say
 LITERAL = re.compile(r" *[-+@^]")  # a line of a difference, or the mark below one of a file
 ITEM = range(1, 6)  # blanks before an item of a list; its further lines hang below its words
 
@@ -62,6 +63,8 @@ def _stays_whole(part: str, before: str) -> bool:
 
 def _wrapped(part: str, width: int, start: str) -> list[str]:
     hang = start + "  " if len(start) in ITEM else start
-    return textwrap.wrap(
-        part, width, initial_indent=start, subsequent_indent=hang, break_long_words=False, break_on_hyphens=False
+    kept = QUOTED.sub(lambda found: found[0].replace(" ", "\0"), part)
+    lines = textwrap.wrap(
+        kept, width, initial_indent=start, subsequent_indent=hang, break_long_words=False, break_on_hyphens=False
     )
+    return [line.replace("\0", " ") for line in lines]
