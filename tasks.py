@@ -100,7 +100,7 @@ def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> Non
         session.console.done(f"Dropped {', '.join(dropped)}.", ("invoke migrate", "make the tables again"))
 
 
-@task(help={"to": "The last version to be part of the one file, like 010."})
+@task(help={"to": "The last version to be part of the one file, like 010; it has to be given."})
 def migrate_squash(_: Context, to: str = "") -> None:
     """Put one file in the place of all up to a version, for databases that are made from now on."""
     with _session() as session:
@@ -114,7 +114,7 @@ def migrate_squash(_: Context, to: str = "") -> None:
 
 @task(
     help={
-        "to": "Stop after this version (default: all pending files).",
+        "to": "Stop after this version, like 012 (default: all pending files).",
         "schema_only": "Copy no rows: quick, but says nothing about how long it takes.",
         "json": JSON,
     }
@@ -224,7 +224,7 @@ def wait(_: Context, timeout: str = "") -> None:
 @task(
     help={
         "follow": "Go on with what is added, until Ctrl-C or until the server stops.",
-        "tail": "Only the last N lines (default: all).",
+        "tail": "Only the last lines, as many as this, like 100 (default: all).",
     }
 )
 def logs(_: Context, follow: bool = False, tail: str = "") -> None:
@@ -234,7 +234,7 @@ def logs(_: Context, follow: bool = False, tail: str = "") -> None:
     _end(code)
 
 
-@task(help={"command": "Run this one command instead, SQL or like '\\dt'."})
+@task(help={"command": "Run this one command instead, like 'SELECT 1' or '\\dt'."})
 def shell(_: Context, command: str = "") -> None:
     """Open psql on the database; input that is piped in is run instead."""
     with _session() as session:
@@ -282,7 +282,7 @@ def backup(_: Context, out: str = "") -> None:
         session.console.done("The backup is complete.", (f"invoke db.restore {typed}", "put it back"))
 
 
-@task(positional=["file"], help={"file": "A backup that db.backup made.", "yes": YES})
+@task(positional=["file"], help={"file": "A backup that db.backup made, like backups/x.dump.", "yes": YES})
 def restore(_: Context, file: str, yes: bool = False) -> None:
     """Replace everything in the database by a backup, in one transaction, after a typed confirmation."""
     with _session() as session:
@@ -301,7 +301,7 @@ def docs(_: Context, check: bool = False) -> None:
         session.console.done(f"{file} describes the database as it is.")
 
 
-@task(help={"only": "Only the tests whose names match, like 'drift and not docker' (pytest's -k)."})
+@task(name="test", help={"only": "Only the tests whose names match, like 'drift and not docker' (pytest's -k)."})
 def suite(_: Context, only: str = "") -> None:
     """For work on this tool: play the tests, as CI does."""
     _develop("pytest", *(("-k", only) if only else ()))
@@ -321,7 +321,7 @@ def bench(_: Context, schema: bool = False) -> None:
     _develop("tests.benchmarks.schema" if schema else "tests.benchmarks.run")
 
 
-@task
+@task(name="docs")
 def pictures(_: Context) -> None:
     """For work on this tool: draw the README's pictures of the terminal anew."""
     _develop("tests.screens")
@@ -410,4 +410,4 @@ ns = Collection(
     migrate_lint,
 )
 ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, backup, restore, doctor, docs))
-ns.add_collection(Collection("dev", lint, bench, test=suite, docs=pictures))  # listed last, after all that users need
+ns.add_collection(Collection("dev", suite, lint, bench, pictures))  # listed last, after all that users need

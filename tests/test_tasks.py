@@ -95,7 +95,7 @@ def test_listing_the_tasks_shows_the_developers_last_and_loads_none_of_the_heavy
     assert json.loads(loaded) == []
     names = [line.split()[0] for line in listed if re.match(r"  \w", line)]
     assert names[0] == "migrate"
-    assert set(names) == set(CONTEXTS)
+    assert set(names) == set(CONTEXTS)  # and so none under a name of the code
     assert set(names[-len(DEVELOPERS) :]) == set(DEVELOPERS)
 
 
