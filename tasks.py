@@ -27,7 +27,9 @@ if sys.version_info < (3, 11):  # noqa: UP036 - Invoke alone runs on older ones,
     raise SystemExit(
         f"Python {sys.version_info[0]}.{sys.version_info[1]} is too old: these tasks need Python 3.11 or newer.\n"
         "Nothing was done.\n"
-        "Next: python3.11 -m venv .venv, activate it, then:  python -m pip install -e . && invoke migrate"
+        "Next: Make a virtual environment with a newer Python and activate it, then:\n"
+        "        python -m pip install -e .\n"
+        "        invoke migrate"
     )
 
 # Invoke turns the writing of compiled modules off (it has --write-pyc); then each task would compile all of ours anew,
