@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
 from invoke.tasks import task
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if sys.version_info < (3, 11):  # noqa: UP036 - Invoke alone runs on older ones,
     raise SystemExit(
         f"Python {sys.version_info[0]}.{sys.version_info[1]} is too old: these tasks need Python 3.11 or newer.\n"
         "Nothing was done.\n"
-        "Next: python3.11 -m venv .venv, activate it, then:  python -m pip install -e . && invoke migrate"
+        "Next: Make a virtual environment with a newer Python and activate it, then:\n"
+        "        python -m pip install -e .\n"
+        "        invoke migrate"
     )
 
 # Invoke turns the writing of compiled modules off (it has --write-pyc); then each task would compile all of ours anew,
@@ -99,13 +102,13 @@ def migrate_reset(_: Context, yes: bool = False, no_backup: bool = False) -> Non
     with _session() as session:
         from infra.db.work import keep
 
-        kept = "No backup is taken." if no_backup else f"A backup goes to {session.backups} first."
+        kept = "No backup is taken." if no_backup else f"A backup goes into the folder {session.backups} first."
         session.confirm(f"This drops everything in {session.where}. {kept}", "migrate-reset", yes=yes)
         dropped = keep.empty(session, with_backup=not no_backup)
         session.console.done(f"Dropped {', '.join(dropped)}.", ("invoke migrate", "make the tables again"))
 
 
-@task(help={"to": "The last version to be part of the one file, like 010."})
+@task(help={"to": "The last version to be part of the one file, like 010; it has to be given."})
 def migrate_squash(_: Context, to: str = "") -> None:
     """Put one file in the place of all up to a version, for databases that are made from now on."""
     with _session() as session:
@@ -121,7 +124,7 @@ def migrate_squash(_: Context, to: str = "") -> None:
 
 @task(
     help={
-        "to": "Stop after this version (default: all pending files).",
+        "to": "Stop after this version, like 012 (default: all pending files).",
         "schema_only": "Copy no rows: quick, but says nothing about how long it takes.",
         "json": JSON,
     }
@@ -229,7 +232,7 @@ def down(_: Context, volumes: bool = False, yes: bool = False) -> None:
             session.console.done(f"Deleted {', '.join(gone)}." if gone else "There was nothing to delete.")
         else:
             stopped = session.server.stop()
-            session.console.done(f"Stopped {place}; its data stays." if stopped else f"{place} is not running.")
+            session.console.done(f"Stopped {place}; its data stays." if stopped else f"Not running: {place}.")
 
 
 @task(help={"timeout": "Seconds to wait, like 10 (default: DB_WAIT_TIMEOUT)."})
@@ -243,7 +246,7 @@ def wait(_: Context, timeout: str = "") -> None:
 @task(
     help={
         "follow": "Go on with what is added, until Ctrl-C or until the server stops.",
-        "tail": "Only the last N lines (default: all).",
+        "tail": "Only the last lines, as many as this, like 100 (default: all).",
     }
 )
 def logs(_: Context, follow: bool = False, tail: str = "") -> None:
@@ -255,7 +258,7 @@ def logs(_: Context, follow: bool = False, tail: str = "") -> None:
     _end(code)
 
 
-@task(help={"command": "Run this one command instead, SQL or like '\\dt'."})
+@task(help={"command": "Run this one command instead, like 'SELECT 1' or '\\dt'."})
 def shell(_: Context, command: str = "") -> None:
     """Open psql on the database; input that is piped in is run instead."""
     with _session() as session:
@@ -313,7 +316,7 @@ def backup(_: Context, out: str = "") -> None:
         session.console.done("The backup is complete.", (f"invoke db.restore {typed}", "put it back"))
 
 
-@task(positional=["file"], help={"file": "A backup that db.backup made.", "yes": YES})
+@task(positional=["file"], help={"file": "A backup that db.backup made, like backups/x.dump.", "yes": YES})
 def restore(_: Context, file: str, yes: bool = False) -> None:
     """Replace everything in the database by a backup, in one transaction, after a typed confirmation."""
     with _session() as session:
@@ -334,6 +337,32 @@ def docs(_: Context, check: bool = False) -> None:
 
         file = view.document(session, check=check)
         session.console.done(f"{file} describes the database as it is.")
+
+
+@task(name="test", help={"only": "Only the tests whose names match, like 'drift and not docker' (pytest's -k)."})
+def suite(_: Context, only: str = "") -> None:
+    """For work on this tool: play the tests, as CI does."""
+    _develop("pytest", *(("-k", only) if only else ()))
+
+
+@task
+def lint(_: Context) -> None:
+    """For work on this tool: look over the Python code, its format and its types."""
+    _develop("ruff", "check", ".")
+    _develop("ruff", "format", "--check", ".")
+    _develop("mypy")
+
+
+@task(help={"schema": "The tables and their queries, instead of the runs beside other tools; takes most of an hour."})
+def bench(_: Context, schema: bool = False) -> None:
+    """For work on this tool: measure, and print a table for the README."""
+    _develop("tests.benchmarks.schema" if schema else "tests.benchmarks.run")
+
+
+@task(name="docs")
+def pictures(_: Context) -> None:
+    """For work on this tool: draw the README's pictures of the terminal anew."""
+    _develop("tests.screens")
 
 
 @contextlib.contextmanager
@@ -378,6 +407,17 @@ def _end(code: int) -> None:
         raise Exit(code=code)
 
 
+def _with_next(slip: ParseError) -> str:
+    """Add what to type next to Invoke's words about a flag or task that it does not know, or a word that is missing."""
+    task = f"--help {slip.context.name}" if slip.context and slip.context.name else "--list"
+    return f"{Exception.__str__(slip)}\nNothing was done.\nNext: invoke {task}"
+
+
+def _develop(module: str, *words: str) -> None:
+    """Run a Python program of the extras "test" or "lint" on the terminal, as if it had been typed."""
+    _end(subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, check=False).returncode)
+
+
 def _settings(override: Mapping[str, str]) -> Settings:
     from dotenv import dotenv_values
 
@@ -391,6 +431,8 @@ def _settings(override: Mapping[str, str]) -> Settings:
         raise DotenvNotUtf8 from None
     return read({**os.environ, **override}, root=ROOT, dotenv=dotenv)
 
+
+ParseError.__str__ = _with_next  # type: ignore[assignment] # Invoke prints it, and has no setting for its words
 
 ns = Collection(
     migrate,
@@ -406,3 +448,4 @@ ns = Collection(
     migrate_lint,
 )
 ns.add_collection(Collection("db", up, down, wait, logs, shell, tables, describe, url, backup, restore, doctor, docs))
+ns.add_collection(Collection("dev", suite, lint, bench, pictures))  # listed last, after all that users need

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from infra.db import errors, settings
 from infra.db.servers.container import find_engine
 from tests import postgres, project, standin
+from tests.systems import UMLAUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What our own servers are made with: works everywhere, and `Project.invoke` finds it in any output.
-PASSWORD = "p@ss:w/o\"r'd %$\\ü"
+PASSWORD = f"p@ss:w/o\"r'd %$\\{UMLAUT}"
 MOST_WORKERS = 8  # each has servers of its own
 REQUIRED = os.environ.get("REQUIRE_DOCKER") == "1"
 
@@ -150,7 +151,7 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="test-project-", dir="/tmp" if postgres.AS_ROOT else None) as name:
         if postgres.AS_ROOT:
             Path(name).chmod(0o755)
-        yield Path(name)
+        yield Path(name).resolve()  # as the tool names it: macOS has links in it, Windows short names
 
 
 @pytest.fixture

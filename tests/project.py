@@ -40,7 +40,8 @@ class Project:
         """Return what a task sees: this machine's variables without any of ours, then the project's."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         # What is compiled is kept, whatever this machine says: every task is a new process.
-        return {**plain, "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "", **self.settings, **more}
+        utf8 = {"PYTHONUTF8": "1"} if sys.platform == "win32" else {}  # what it writes is read as UTF-8 here
+        return {**plain, **utf8, "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "", **self.settings, **more}
 
     def command(self, *words: str) -> list[str]:
         """Return the argv of `invoke WORDS`."""
@@ -57,7 +58,8 @@ class Project:
             check=False,
             timeout=180,
         )
-        said = Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        out, err = (stream.decode().replace(os.linesep, "\n") for stream in (done.stdout, done.stderr))
+        said = Done(done.returncode, out, err)
         secret = self.environment(**more).get("DB_PASSWORD", "")
         # Whatever a story is about, the password is not to be seen in it; a short one may be a word of its own.
         if len(secret) >= LONG and "--password" not in words:

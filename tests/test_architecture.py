@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 # A module imports from earlier layers only (for types, too), never from its own; inside a package of PACKAGES it may.
 LAYERS = (
     ("errors", "git", "staging"),
-    ("settings", "check", "rules", "statements"),
+    ("settings", "check", "layout", "rules", "statements"),
     ("servers",),
     ("migration", "history"),
     ("psql", "plan", "lint"),

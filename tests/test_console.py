@@ -126,7 +126,13 @@ PLAIN: list[Any] = [
         f"  004_d                missing       {WHEN}  ann  12.3 s\n"
         "  005_e                pending\n"
         "  Slowest: 004_d, 12.3 s\n"
-        "2 of 5 pending.\n"
+        "Files and history disagree.\n"
+        "Next: invoke migrate --plan   see how each is settled\n",
+        id="status, with files that disagree",
+    ),
+    pytest.param(
+        lambda console: console.status([ENTRIES[0], ENTRIES[4]], "docker", "mordeaux", "x"),
+        f"x\n  001_a  applied       {WHEN}  ann  12 ms\n  005_e  pending\n1 of 2 pending.\n"
         "Next: invoke migrate   apply what is pending\n",
         id="status",
     ),
@@ -167,6 +173,11 @@ def test_people_read_plain_lines_where_there_is_no_terminal(
             errors.ToolError("What.", where="  Where.", consequence="So.", next="Do:\n  this"),
             "✗ What.\n  Where.\nSo.\nNext: Do:\n        this\n",
             id="two lines of what next",
+        ),
+        pytest.param(
+            errors.ToolError("What.", next="  001: do\n    or not\n  002: do"),
+            "✗ What.\nNext: 001: do\n        or not\n      002: do\n",
+            id="a list of what next",
         ),
         pytest.param(errors.ToolError("What."), "✗ What.\n", id="what alone"),
     ],
@@ -270,6 +281,18 @@ def test_a_stream_that_has_only_ascii_gets_words_instead_of_signs(monkeypatch: p
     assert shown == [b"  ok 001_a                                12 ms\nCaf? ...\n", b"x Bad.\n"]
 
 
+def test_on_a_narrow_terminal_a_command_to_type_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    command = f"invoke db.restore backups/{'x' * 40}.dump"
+    Console().done("The backup is complete, and it was read back.", (command, "put it back"))
+    *_, said, meant, end = terminal.getvalue().split("\n")
+    assert (said, meant, end) == (f"Next: {command}", "        put it back", "")
+
+
 @pytest.mark.parametrize(
     ("as_json", "show"),
     [
@@ -315,7 +338,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_gets_brackets_and_long_lines_as_they_are_and_no_colour_where_it_wants_none(
+def test_a_terminal_gets_brackets_and_lines_of_a_file_as_they_are_and_no_colour_where_it_wants_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     terminal = Terminal()
@@ -323,7 +346,7 @@ def test_a_terminal_gets_brackets_and_long_lines_as_they_are_and_no_colour_where
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "40")
-    place = "  infra/migrations/002_b.sql:14 SELECT '[bold]'::text[] " + "x" * 80
+    place = "    SELECT '[bold]'::text[] " + "x" * 80
     Console().error(errors.ToolError("What.", where=place))
     assert place in terminal.getvalue().split("\n")
 

@@ -126,7 +126,7 @@ def test_a_server_that_wants_tls_is_told_with_the_setting() -> None:
         'The server db.example.org:5433 does not admit the role ann to the database the "db" without TLS.\n'
         f"  it said: FATAL:  {NO_ENTRY}no encryption\n"
         "Nothing was changed.\n"
-        "Turn TLS on:  PGSSLMODE=require  (or verify-full, with PGSSLROOTCERT).\n"
+        "Turn TLS on: set PGSSLMODE=require (or verify-full, with PGSSLROOTCERT).\n"
         "If it is on: the program that connected was built without TLS; install PostgreSQL's own client programs.\n"
         "If TLS is not wanted, the server needs a line for it in pg_hba.conf."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ CONTRACT = {
     "db.doctor": "--json",
     "db.docs": "--check",
 }
+DEVELOPERS = {"dev.test": "--only=", "dev.lint": "", "dev.bench": "--schema", "dev.docs": ""}  # in no contract
 FIRST = {"migrate", "migrate-status", "migrate-reset", "db.up", "db.down", "db.wait", "db.url"}
 FIRST |= {"db.logs", "db.shell", "db.tables", "db.describe"}
 HEAVY = {"psycopg", "docker", "rich", "yaml", "dotenv", "requests", "infra.db.session", "infra.db.work"}
@@ -54,7 +56,7 @@ TASKS = [pytest.param(name, id=name) for name in sorted(CONTEXTS)]
 
 
 def test_there_are_the_first_tasks_and_none_that_the_contract_does_not_know() -> None:
-    assert FIRST <= set(CONTEXTS) <= set(CONTRACT)
+    assert FIRST <= set(CONTEXTS) - set(DEVELOPERS) <= set(CONTRACT)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -66,7 +68,7 @@ def test_a_task_has_exactly_the_flags_of_the_contract(name: str) -> None:
         for argument in context.args.values()
         if not argument.positional
     }
-    assert set(CONTRACT[name].split()) == {*words, *flags}
+    assert set({**CONTRACT, **DEVELOPERS}[name].split()) == {*words, *flags}
     assert not context.inverse_flags
 
 
@@ -80,7 +82,7 @@ def test_a_task_and_each_of_its_flags_is_explained_in_one_line(name: str) -> Non
         assert "\n" not in argument.help, argument
 
 
-def test_listing_the_tasks_loads_none_of_the_heavy_libraries() -> None:
+def test_listing_the_tasks_shows_the_developers_last_and_loads_none_of_the_heavy_libraries() -> None:
     code = (
         "import json, sys; from invoke.main import program; before = set(sys.modules);"  # Invoke uses yaml itself
         " program.run(['invoke', '--list'], exit=False);"
@@ -89,8 +91,12 @@ def test_listing_the_tasks_loads_none_of_the_heavy_libraries() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=TOP, capture_output=True, check=True, encoding="utf-8", timeout=60
     )
-    assert "migrate-status" in done.stdout
-    assert json.loads(done.stdout.splitlines()[-1]) == []
+    *listed, loaded = done.stdout.splitlines()
+    assert json.loads(loaded) == []
+    names = [line.split()[0] for line in listed if re.match(r"  \w", line)]
+    assert names[0] == "migrate"
+    assert set(names) == set(CONTEXTS)  # and so none under a name of the code
+    assert set(names[-len(DEVELOPERS) :]) == set(DEVELOPERS)
 
 
 def test_an_older_python_is_told_so_in_words() -> None:
@@ -106,12 +112,20 @@ def test_an_older_python_is_told_so_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
-    [["migrate", "--nope"], ["migrate-resolve"], ["nope"], ["migrate", "--to"], ["migrate-rollback", "--steps"]],
+    ("line", "way"),
+    [
+        ("migrate --nope", "--help migrate"),
+        ("migrate 005", "--help migrate"),
+        ("migrate --to", "--help migrate"),
+        ("migrate-resolve", "--help migrate-resolve"),
+        ("db.describe", "--help db.describe"),
+        ("nope", "--list"),
+        ("--nope", "--list"),
+    ],
 )
-def test_a_slip_of_the_tongue_is_answered_without_a_traceback(words: list[str]) -> None:
+def test_a_slip_of_the_tongue_is_answered_without_a_traceback_and_with_what_to_type(line: str, way: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "invoke", *words],
+        [sys.executable, "-m", "invoke", *line.split()],
         cwd=TOP,
         capture_output=True,
         check=False,
@@ -119,8 +133,9 @@ def test_a_slip_of_the_tongue_is_answered_without_a_traceback(words: list[str]) 
         timeout=60,
     )
     assert done.returncode == 1
-    assert done.stderr.strip()
-    assert "Traceback" not in done.stderr
+    said, *more = done.stderr.splitlines()
+    assert said.strip()
+    assert more == ["Nothing was done.", f"Next: invoke {way}"]
 
 
 @pytest.mark.parametrize(("unwanted", "files"), [("", 1), ("1", 0)])

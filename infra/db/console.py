@@ -15,7 +15,7 @@ import traceback
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
-from infra.db import migrator
+from infra.db import layout, migrator
 from infra.db.check import Check, Verdict
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
 from infra.db.plan import DONE, Entry, Status
@@ -46,6 +46,7 @@ STYLES = {
 }
 VERDICTS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold red", Verdict.SKIPPED: "dim"}
 NAMES = 15  # characters; the longest name of a check
+EXCERPT = "    "  # begins a line of a file, a log or a difference
 LONGEST_STATEMENT = 60  # characters of a slow statement that are shown
 LEVELS = {Level.ERROR: "bold red", Level.WARNING: "yellow"}
 
@@ -66,7 +67,7 @@ class Console:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # a terminal that has only ASCII still gets all words
-        fits = _encodes(self._out, "✓✗…")
+        self._fits = fits = _encodes(self._out, "✓✗…")
         self._ok, self._bad, self._more = ("✓", "✗", "…") if fits else ("ok", "x", "...")
         self._rich: rich.console.Console | None = None
         self._live: rich.progress.Progress | None = None
@@ -76,8 +77,12 @@ class Console:
         self._slow: list[migrator.Slow] = []
 
     def say(self, text: str, style: str = "") -> None:
-        """Write a line."""
+        """Write a line of our own words."""
         self._write(self._out, text, style)
+
+    def quote(self, text: str, style: str = "") -> None:
+        """Write lines of somebody else's: they are not folded."""
+        self._write(self._out, text, style, fold=False)
 
     def step(self, text: str) -> None:
         """Write that something which takes time begins."""
@@ -94,7 +99,7 @@ class Console:
                 label = f"{migration.label} undone" if migration.undo else migration.label
                 self.say(f"  {self._ok} {label:<32} {_milliseconds(duration):>9}", "green")
             case migrator.Said(_, text):
-                self.say("\n".join(f"      {line}" for line in text.split("\n")), "dim")
+                self.quote("\n".join(f"      {line}" for line in text.split("\n")), "dim")
             case migrator.Doing(migration, text):
                 self._update(migration, text)
             case migrator.Slow():
@@ -121,7 +126,11 @@ class Console:
         if self._out.isatty():
             from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            columns = (
+                SpinnerColumn("dots" if self._fits else "line"),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+            )
             self._live = Progress(*columns, console=self._terminal(self._out), transient=True)
             self._doing = self._live.add_task(label)
             self._live.start()
@@ -145,7 +154,7 @@ class Console:
             self.say("Slow statements:", "yellow")
         for each in self._slow:
             place = f"{folder}/{each.migration.file_name}" + (f":{each.line}" if each.line else "")
-            self.say(f"  {each.seconds:6.1f} s  {place}  {each.text[:LONGEST_STATEMENT]}".rstrip())
+            self.quote(f"  {each.seconds:6.1f} s  {place}  {each.text[:LONGEST_STATEMENT]}".rstrip())
 
     def applied(self, rows: Sequence[Applied], seconds: float, where: str) -> None:
         """Write the summary of a run that went well."""
@@ -173,10 +182,14 @@ class Console:
     def done(self, text: str, *ways: tuple[str, str]) -> None:
         """Write that something went well, and what can be typed next."""
         self._end()
-        self.say(text, "bold green")
-        width = max((len(command) for command, _ in ways), default=0)
-        for number, (command, meaning) in enumerate(ways):
-            self.say(f"{'     ' if number else 'Next:'} {command:<{width}}   {meaning}")
+        self._next(text, "bold green", *ways)
+
+    def _next(self, text: str, style: str, *ways: tuple[str, str]) -> None:
+        self.say(text, style)
+        if ways:
+            width = max(len(command) for command, _ in ways)
+            rows = (f"{command:<{width}}   {meaning}" for command, meaning in ways)
+            self._labelled(self._out, "Next: ", "\n".join(rows))
 
     def plan(self, steps: Sequence[Migration], where: str) -> None:
         """Write what a run would do."""
@@ -215,7 +228,7 @@ class Console:
         for each in result.differences:
             self.say(f"  {each.kind.value:<8} {each.object}", "yellow")
         if result.differences:
-            self.say(
+            self.quote(
                 catalogue.readable(result.differences, wanted="what the applied files make", found="what is there")
             )
         else:
@@ -239,9 +252,9 @@ class Console:
             for line in findings.lines(each):
                 self.say(f"    {line}")
             for difference in each.back.differences:
-                self.say(f"      {difference.kind.value}: {difference.object}\n{difference.diff}", "yellow")
+                self.quote(f"      {difference.kind.value}: {difference.object}\n{difference.diff}", "yellow")
             if each.back.said:
-                self.say("\n".join(f"      {line}" for line in each.back.said.split("\n")), "yellow")
+                self.quote("\n".join(f"      {line}" for line in each.back.said.split("\n")), "yellow")
         if report.is_good:
             self.say("\n".join(findings.verdict(report)), "bold")
             self.done("The copy is gone again; nothing was changed.", ("invoke migrate --backup", "do it for real"))
@@ -280,14 +293,14 @@ class Console:
             took = f"  {_milliseconds(row.duration_ms)}" if row and row.duration_ms is not None else ""
             self.say(f"  {entry.label:<{widest}}  {entry.status.value:<12}{when}{took}".rstrip(), STYLES[entry.status])
         self._slowest(entries)
-        if pending:
+        if any(entry.status not in (*DONE, Status.PENDING) for entry in entries):
+            self._next("Files and history disagree.", "bold red", ("invoke migrate --plan", "see how each is settled"))
+        elif pending:
             self.done(f"{pending} of {len(entries)} pending.", ("invoke migrate", "apply what is pending"))
-        elif not entries:
-            self.say("  There are no migrations yet.")
-        elif all(entry.status in DONE for entry in entries):
+        elif entries:
             self.done(f"All {len(entries)} applied.")
         else:
-            self.say("Files and history disagree; invoke migrate says how each is settled.", "bold red")
+            self.say("  There are no migrations yet.")
 
     def check(self, found: Check) -> None:
         """Write what one look of the doctor found, and its mend."""
@@ -297,20 +310,18 @@ class Console:
         lines[0] = f"{signs[found.verdict]:<{margin}}{found.name:<{NAMES}}  {lines[0].lstrip()}"
         self.say("\n".join(lines), VERDICTS[found.verdict])
         if found.mend:
-            first, *others = textwrap.dedent(found.mend).split("\n")
-            self.say("\n".join((f"    Mend: {first}", *(f"          {other}" for other in others))))
+            self._labelled(self._out, "    Mend: ", found.mend)
 
     def _lines(self, text: str, indent: int) -> list[str]:
-        """Return the lines of a text, indented; on a terminal they are wrapped between words."""
-        width = self._terminal(self._out).width if _draws(self._out) else 0
-        lines = text.split("\n")
-        if width > 2 * indent:
-            lines = [
-                part
-                for line in lines
-                for part in textwrap.wrap(line, width - indent, break_long_words=False, break_on_hyphens=False)
-            ]
-        return [f"{' ' * indent}{line}" for line in lines]
+        """Return the lines of a text, indented; a terminal that is too narrow for that breaks them as it can."""
+        width = self._width(self._out)
+        lines = textwrap.indent(text, " " * indent)
+        return (layout.fold(lines, width) if width > 2 * indent else lines).split("\n")
+
+    def _labelled(self, stream: TextIO, label: str, text: str, style: str = "") -> None:
+        """Write lines below each other, the first one behind a label."""
+        lines = layout.fold(textwrap.indent(textwrap.dedent(text), " " * len(label)), self._width(stream))
+        self._write(stream, label + lines[len(label) :], style, fold=False)
 
     def diagnosis(self, kind: str | None, checks: Sequence[Check], code: int) -> None:
         """Write how many checks are well, and what to do first; or all of them, for other programs.
@@ -338,7 +349,7 @@ class Console:
             f"{len(checks)} checks: {', '.join(words)}{ending}.", f"bold {VERDICTS[worst]}".replace("bold bold", "bold")
         )
         if first := next((each for each in checks if each.verdict is worst and each.mend), None):
-            self.say("\n      ".join(f"Next: {textwrap.dedent(first.mend)}".split("\n")), "bold")
+            self._labelled(self._out, "Next: ", first.mend, "bold")
         if self._as_json:
             self._json({"server": kind, "checks": [check_object(each) for each in checks]})
 
@@ -404,7 +415,7 @@ class Console:
 
     def result(self, text: str) -> None:
         """Write the one line that was asked for to standard output."""
-        self._write(sys.stdout, text)
+        self._write(sys.stdout, text, fold=False)
 
     @property
     def at_terminal(self) -> bool:
@@ -429,14 +440,13 @@ class Console:
     def error(self, error: ToolError) -> None:
         """Write what happened, where, what follows, and what to type next; always to standard error."""
         self._end()
-        self._write(sys.stderr, f"{self._bad} {error.what}", "bold red", wrap=True)
-        if error.where:
-            self._write(sys.stderr, error.where)
+        self._write(sys.stderr, f"{self._bad} {error.what}", "bold red")
+        for line in error.where.split("\n") if error.where else ():
+            self._write(sys.stderr, line, fold=not line.startswith(EXCERPT))
         if error.consequence:
-            self._write(sys.stderr, error.consequence, "yellow", wrap=True)
+            self._write(sys.stderr, error.consequence, "yellow")
         if error.next:
-            first, *others = error.next.split("\n")
-            self._write(sys.stderr, "\n".join((f"Next: {first}", *(f"      {other}" for other in others))), "bold")
+            self._labelled(sys.stderr, "Next: ", error.next, "bold")
 
     def crash(self, secret: str) -> None:
         """Write the traceback of a bug, free of the password."""
@@ -444,7 +454,7 @@ class Console:
         text = traceback.format_exc()
         for form in {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], secret.replace("\\", "\\\\")} - {""}:
             text = text.replace(form, "***")
-        self._write(sys.stderr, text)
+        self._write(sys.stderr, text, fold=False)
         self._write(
             sys.stderr, "This is a bug in the tool, not in your files. Please report it with the lines above.", "bold"
         )
@@ -452,14 +462,19 @@ class Console:
     def _json(self, value: Mapping[str, Any]) -> None:
         _put(sys.stdout, json.dumps(value, ensure_ascii=False) + "\n")
 
-    def _write(self, stream: TextIO, text: str, style: str = "", *, wrap: bool = False) -> None:
-        """Write lines; prose is wrapped between words, while what may be copied is left to the terminal."""
+    def _write(self, stream: TextIO, text: str, style: str = "", *, fold: bool = True) -> None:
+        """Write lines; on a terminal, long ones are folded between words, unless they are to be left as they are."""
         if not _draws(stream):
             _put(stream, f"{text}\n")
             return
         from rich.text import Text  # noqa: PLC0415
 
-        self._terminal(stream).print(Text(text, style=style), soft_wrap=not wrap)
+        folded = layout.fold(text, self._width(stream)) if fold else text
+        self._terminal(stream).print(Text(folded, style=style), soft_wrap=True)
+
+    def _width(self, stream: TextIO) -> int:
+        """Return a terminal's width in characters; 0 where there is none, and lines may be of any length."""
+        return self._terminal(stream).width if _draws(stream) else 0
 
     def _terminal(self, stream: TextIO) -> rich.console.Console:
         from rich.console import Console as Terminal  # noqa: PLC0415 - only where there is a terminal

@@ -19,6 +19,7 @@ import pytest
 from infra.db import backup, database, errors, psql, settings
 from infra.db.servers import clients, wheel
 from infra.db.servers.external import External
+from tests.systems import needs_scripts, needs_signals, needs_utf8_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,6 +133,7 @@ def test_a_backup_may_go_to_a_file_of_its_own_but_never_over_another_one(filled:
     assert not out.exists()
 
 
+@needs_utf8_variables
 def test_a_database_and_a_role_with_odd_names_and_passwords_have_backups_of_their_own(
     external_project: Project, tmp_path: Path
 ) -> None:
@@ -228,12 +230,16 @@ def kill_client(project: Project) -> None:
     killed = 0
     for each in psutil.process_iter(["name"]):
         with contextlib.suppress(psutil.Error):  # somebody else's, which has just ended
-            if each.info["name"] == "pg_dump" and each.environ().get("PGDATABASE") == project.settings["DB_NAME"]:
+            if (
+                each.info["name"] == wheel.file_name("pg_dump")
+                and each.environ().get("PGDATABASE") == project.settings["DB_NAME"]
+            ):
                 each.kill()
                 killed += 1
     assert killed == 1
 
 
+@needs_signals
 def test_ctrl_c_ends_pg_dump_and_leaves_no_file(filled: Project) -> None:
     with waiting_backup(filled) as started:
         started.send_signal(signal.SIGINT)
@@ -252,6 +258,7 @@ def test_a_folder_that_cannot_be_written_is_told(filled: Project, tmp_path: Path
     until(lambda: not dumping(filled))
 
 
+@needs_scripts
 def test_an_older_pg_dump_is_refused_before_anything_is_written(
     outside: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ from infra.db.servers import Address, Identity, container, endpoints, process
 from infra.db.servers.container import Container, Engine
 from infra.db.servers.endpoints import Endpoint
 from tests import standin
+from tests.systems import needs_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -796,6 +797,7 @@ def test_docker_host_goes_before_a_context(engine: Engine, tmp_path: Path) -> No
     assert str(taken.endpoint) == f"{engine.endpoint.url} (DOCKER_HOST)"
 
 
+@needs_sockets
 def test_a_socket_that_never_answers_does_not_hold_the_tasks_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -809,6 +811,7 @@ def test_a_socket_that_never_answers_does_not_hold_the_tasks_up(
     assert "no answer in time" in refused.value.where
 
 
+@needs_sockets
 def test_each_socket_that_was_tried_is_reported_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,13 +7,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.db import psql
 from tests.patience import PATIENCE, finish, no_run_is_left, read_until, sleeping, until
+from tests.systems import UMLAUT, needs_sigkill, needs_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +129,7 @@ def test_a_waiting_migration_stands_in_nobodys_way_for_longer_than_its_lock_time
         assert finish(run)[0] == 6
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no way to send Ctrl-C to one child process only")
+@needs_signals
 @pytest.mark.parametrize("sent", [pytest.param("SIGINT", id="ctrl-c"), pytest.param("SIGTERM", id="sigterm")])
 def test_an_interrupted_run_is_rolled_back_and_says_so(anywhere: Project, sent: str) -> None:
     anywhere.write("001_one.sql", "CREATE TABLE one (i int);")
@@ -146,7 +146,7 @@ def test_an_interrupted_run_is_rolled_back_and_says_so(anywhere: Project, sent: 
     assert no_run_is_left(anywhere)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL; the server's side is the same")
+@needs_sigkill
 def test_a_killed_tool_leaves_nothing_half_done_and_the_next_run_goes_on(anywhere: Project) -> None:
     anywhere.write("001_one.sql", "CREATE TABLE one (i int);")
     anywhere.write("002_two.sql", "CREATE TABLE two (i int); SELECT pg_sleep(1.5); INSERT INTO two VALUES (1);")
@@ -161,7 +161,7 @@ def test_a_killed_tool_leaves_nothing_half_done_and_the_next_run_goes_on(anywher
     assert anywhere.rows("SELECT i FROM two") == [(1,)]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL; tests/test_scratch.py has the rules")
+@needs_sigkill
 def test_what_a_killed_tool_left_on_this_machine_is_removed_a_day_later(external: Project, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -228,7 +228,7 @@ def test_json_is_printed_also_when_nothing_could_be_done(external: Project) -> N
     assert (done.code, json.loads(done.out)) == (4, {"applied": [], "failed": None})
 
 
-SECRET = "p@ss:w/o\"r'd %$\\ü"
+SECRET = f"p@ss:w/o\"r'd %$\\{UMLAUT}"
 
 
 @pytest.mark.parametrize("words", [("migrate",), ("migrate-status",), ("db.url",), ("migrate-reset", "--yes")])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -13,13 +12,12 @@ import pytest
 
 from tests import project
 from tests.conftest import free_port, open_folder
+from tests.systems import needs_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.project import Project
-
-no_signals = pytest.mark.skipif(sys.platform == "win32", reason="one process cannot send Ctrl-C to another on Windows")
 
 
 def leave_in_log(made: Project, words: str) -> None:
@@ -69,7 +67,7 @@ def test_what_is_no_text_is_replaced(anywhere: Project) -> None:
     assert end.out.endswith("SELECT 'red\N{REPLACEMENT CHARACTER}[31m bell\N{REPLACEMENT CHARACTER} tab\t.'::int\n")
 
 
-@no_signals
+@needs_signals
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_following_goes_on_until_it_is_interrupted_and_then_ends_without_a_word(
     anywhere: Project, kind: signal.Signals

@@ -16,6 +16,7 @@ from infra.db import database, locks, settings
 from infra.db.servers.external import External
 from tests.integration.test_scratch import scratch_names
 from tests.project import TOP
+from tests.systems import needs_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,6 +287,7 @@ def test_our_own_files_go_there_and_back_and_leave_no_role_behind(anywhere: Proj
     assert anywhere.rows("SELECT FROM pg_roles WHERE rolname = %s", role) == []
 
 
+@needs_signals
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_rehearsal_leaves_nothing(anywhere: Project, how: signal.Signals) -> None:
     filled(anywhere)
@@ -320,6 +322,7 @@ def test_what_a_killed_rehearsal_leaves_is_said_by_the_next_one_with_how_to_remo
     anywhere.do(f'DROP DATABASE "{left}"')
 
 
+@needs_signals
 def test_an_interrupted_copy_leaves_no_session_at_work_on_the_original(anywhere: Project) -> None:
     filled(anywhere)
     anywhere.write("002_a.sql", "SELECT 1;")

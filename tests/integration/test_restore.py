@@ -19,6 +19,7 @@ from infra.db.servers import wheel
 from infra.db.servers.external import External
 from tests import postgres
 from tests.project import TOP
+from tests.systems import needs_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -364,6 +365,7 @@ def restoring(project: Project) -> list[int]:
     return [pid for (pid,) in project.rows(query, project.settings["DB_NAME"])]
 
 
+@needs_signals
 def test_ctrl_c_leaves_what_was_there(anywhere: Project) -> None:
     with in_the_middle(anywhere) as (started, before):
         started.send_signal(signal.SIGINT)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.patience import finish, no_run_is_left, read_until, sleeping, until
+from tests.systems import needs_signals
 
 if TYPE_CHECKING:
     from tests.project import Project
@@ -316,7 +317,7 @@ def test_what_is_applied_while_the_question_is_open_is_not_undone(external: Proj
     assert external.applied() == ["001", "002"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to another process")
+@needs_signals
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT] if os.name == "posix" else [])
 def test_a_run_that_ends_while_going_back_leaves_nothing_half_undone(anywhere: Project, number: int) -> None:
     # Where psql runs in a container it outlives its client, and finishes.

@@ -23,6 +23,7 @@ import pytest
 from tests import project
 from tests.conftest import free_port, open_folder
 from tests.story import EACH, KNOWN, LAST, STORY, Row
+from tests.systems import UMLAUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from tests.project import Done, Project
 
 MARK = secrets.token_hex(6)  # nothing escapes it, so that it is found however the rest is written
-SECRET = f"p@ss:w/o\"r'd %$\\ü{MARK}"
+SECRET = f"p@ss:w/o\"r'd %$\\{UMLAUT}{MARK}"
 
 
 class Searched(AssertionError):

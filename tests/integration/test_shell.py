@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tests.systems import needs_signals
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -144,6 +146,7 @@ def test_sigterm_ends_the_shell_and_its_statement(everywhere: Project, home: Pat
         assert terminal.settings() == terminal.untouched
 
 
+@needs_signals
 def test_the_password_is_in_no_argument(everywhere: Project) -> None:
     secret = everywhere.settings.get("DB_PASSWORD", "postgres")
     with everywhere.start("db.shell", "--command", SLEEP) as running:
@@ -156,7 +159,7 @@ def test_the_password_is_in_no_argument(everywhere: Project) -> None:
         running.communicate(timeout=60)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="one process cannot send Ctrl-C to another on Windows")
+@needs_signals
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_an_interrupted_command_ends_in_the_server_too(everywhere: Project, kind: signal.Signals) -> None:
     with everywhere.start("db.shell", "--command", SLEEP) as running:

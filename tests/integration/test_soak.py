@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests import soak
+from tests.systems import needs_sigkill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +17,7 @@ SEED = 7
 ROUNDS = 4
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL; the server's side is the same")
+@needs_sigkill
 def test_whatever_is_killed_nothing_is_half_done_and_the_next_run_finishes(anywhere: Project, tmp_path: Path) -> None:
     for name, sql in soak.FILES.items():
         anywhere.write(name, sql)

@@ -70,7 +70,8 @@ def engine(version: Mapping[str, Any]) -> Check:
         return check.fault(
             "Docker engine",
             f"{said}\nIt runs Windows containers, and PostgreSQL's image is one for Linux.",
-            "Choose 'Switch to Linux containers' in Docker Desktop's tray menu,\nor do without:  DB_SERVER=embedded",
+            "Choose 'Switch to Linux containers' in Docker Desktop's tray menu,\n"
+            "or do without it: set DB_SERVER=embedded, in the environment or in .env.",
         )
     return check.ok("Docker engine", said)
 
