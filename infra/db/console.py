@@ -15,7 +15,7 @@ import traceback
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
-from infra.db import migrator
+from infra.db import events
 from infra.db.check import Check, Verdict
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
 from infra.db.plan import DONE, Entry, Status
@@ -73,7 +73,7 @@ class Console:
         self._doing: rich.progress.TaskID | None = None
         self._label = ""
         self.secret = ""  # the password, once it is known: never to be shown
-        self._slow: list[migrator.Slow] = []
+        self._slow: list[events.Slow] = []
 
     def say(self, text: str, style: str = "") -> None:
         """Write a line."""
@@ -84,25 +84,25 @@ class Console:
         self._end()
         self.say(f"{text} {self._more}" if not text.endswith(".") else text, "dim")
 
-    def event(self, event: migrator.Event) -> None:
+    def event(self, event: events.Event) -> None:
         """Show one event of a run."""
         match event:
-            case migrator.Started(migration):
+            case events.Started(migration):
                 self._begin(migration)
-            case migrator.Finished(migration, duration):
+            case events.Finished(migration, duration):
                 self._end()
                 label = f"{migration.label} undone" if migration.undo else migration.label
                 self.say(f"  {self._ok} {label:<32} {_milliseconds(duration):>9}", "green")
-            case migrator.Said(_, text):
+            case events.Said(_, text):
                 self.say("\n".join(f"      {line}" for line in text.split("\n")), "dim")
-            case migrator.Doing(migration, text):
+            case events.Doing(migration, text):
                 self._update(migration, text)
-            case migrator.Slow():
+            case events.Slow():
                 self._slow.append(event)
-            case migrator.Waiting(holder):
+            case events.Waiting(holder):
                 self._end()
                 self.say(f"Another run works on this database; waiting for it {self._more}\n  {holder}", "yellow")
-            case migrator.Retrying(migration, blockers, attempt, pause):
+            case events.Retrying(migration, blockers, attempt, pause):
                 self._end()
                 who = "".join(f"\n    held by {blocker}" for blocker in blockers)
                 self.say(
