@@ -201,7 +201,7 @@ def test_every_module_keeps_the_rule(rule: Callable[[Source], Iterator[str]]) ->
         (arrows, "infra.db.errors.runs", "from infra.db.settings import Settings", 1),
         (arrows, "infra.db.servers.libpq", "def f():\n    from infra.db.plan import Plan", 2),
         (arrows, "infra.db.console", "if TYPE_CHECKING:\n    import tasks", 2),
-        (arrows, "infra.db.session", "def f():\n    from infra.db.work import run", 2),
+        (arrows, "infra.db.session", "def f():\n    from infra.db.work import forward", 2),
         (arrows, "infra.db.plan", "from . import console", 1),
         (arrows, "infra.db.plan", "from infra.db.nowhere import thing", 1),
         (arrows, "infra.db.nowhere", "", 1),
@@ -242,7 +242,7 @@ def test_a_broken_rule_is_reported_with_file_and_line(
             "infra.db.console",
             "import sys\ndef f():\n    from rich.console import Console\n    print('', file=sys.stderr)",
         ),
-        ("infra.db.work.run", "from infra.db.session import Session\ndef f():\n    from infra.db.work import keep"),
+        ("infra.db.work.forward", "from infra.db.session import Session\ndef f():\n    from infra.db.work import keep"),
         ("infra.db.servers", "from infra.db.servers.process import Process"),
     ],
 )
