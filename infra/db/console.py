@@ -16,9 +16,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
 from infra.db import events
-from infra.db.check import Check, Verdict
+from infra.db.check import Verdict, check_object
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
-from infra.db.plan import DONE, Entry, Status
+from infra.db.plan import DONE, Entry, Status, entry_object
 from infra.db.rules import Level
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     import rich.progress
 
     from infra.db import findings, verify
+    from infra.db.check import Check
     from infra.db.errors import ToolError
     from infra.db.history import Applied
     from infra.db.losses import Loss
     from infra.db.migration import Migration
-    from infra.db.review import Finding, Report
+    from infra.db.review import Report
     from infra.db.scratch import Leftover
 
 STYLES = {
@@ -351,6 +352,8 @@ class Console:
     def findings(self, report: Report, count: int, *, every: bool) -> None:
         """Write what some files would lock or break, and what they are excused from."""
         if self._as_json:
+            from infra.db.review import report_object  # noqa: PLC0415 - one task's
+
             self._json(report_object(report))
             return
         for each in report.findings:
@@ -512,43 +515,7 @@ def _rows(loss: Loss) -> str:
     return f"{about}{loss.rows:,} {'row' if loss.rows == 1 else 'rows'}{' with a value' if loss.column else ''}"
 
 
-def entry_object(entry: Entry) -> dict[str, Any]:
-    """Return an entry as in the JSON output; fields without a value are null."""
-    row = entry.row
-    return {
-        "version": entry.version,
-        "name": entry.name,
-        "status": entry.status.value,
-        "checksum": row.checksum if row else entry.file.text.checksum if entry.file else None,
-        "applied_at": row.applied_at.isoformat() if row else None,
-        "applied_by": row.applied_by if row else None,
-        "duration_ms": row.duration_ms if row else None,
-    }
-
-
-def check_object(found: Check) -> dict[str, Any]:
-    """Return a check of the doctor as in the JSON output."""
-    names = ("name", "verdict", "found", "mend")
-    return {name: getattr(found, name) or None for name in names}
-
-
 def failure_object(error: MigrationFailed) -> dict[str, Any]:
     """Return a failed migration as in the JSON output."""
     names = ("version", "name", "file", "line", "sqlstate", "message", "detail", "hint")
     return {name: getattr(error, name) for name in names}
-
-
-def report_object(report: Report) -> dict[str, Any]:
-    """Return what was found, as in the JSON output."""
-    return {
-        "findings": [finding_object(finding) for finding in report.findings],
-        "allowed": [{**finding_object(finding), "reason": finding.reason} for finding in report.allowed],
-        "errors": report.errors,
-        "warnings": report.warnings,
-    }
-
-
-def finding_object(finding: Finding) -> dict[str, Any]:
-    """Return a finding as in the JSON output."""
-    names = ("version", "name", "file", "line", "rule", "level", "message", "help", "table", "rows")
-    return {name: getattr(finding, name) for name in names}
