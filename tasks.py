@@ -62,12 +62,12 @@ def migrate(
 ) -> None:
     """Start or find the server, wait until it is ready, apply what is pending."""
     with _session(as_json=json) as session:
-        from infra.db.work import run
+        from infra.db.work import forward
 
         if plan:
-            session.console.plan(run.pending(session, to=to or None, out_of_order=out_of_order), session.where)
+            session.console.plan(forward.pending(session, to=to or None, out_of_order=out_of_order), session.where)
         else:
-            run.migrate(session, to=to or None, out_of_order=out_of_order, single=single, with_backup=backup)
+            forward.migrate(session, to=to or None, out_of_order=out_of_order, single=single, with_backup=backup)
 
 
 @task(help={"check": "Exit with 7 when something is pending or drifted.", "json": JSON})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.db import check, errors, migrator
+from infra.db import check, errors, events
 from infra.db.console import Console
 from infra.db.plan import Entry, Status
 from tests.values import NOON, migration, row
@@ -32,25 +32,25 @@ FAILED = errors.MigrationFailed(
     excerpt="    (id, nam)\n         ^",
     consequence="002 was rolled back.",
 )
-EVENTS: list[migrator.Event] = [
-    migrator.Waiting("pid 7, ann, invoke migrate"),
-    migrator.Started(A),
-    migrator.Said(A, "notice: one\ntwo"),
-    migrator.Retrying(A, ("pid 8, bob", "pid 9, eve"), attempt=1, pause=0.512),
-    migrator.Finished(A, 999),
-    migrator.Started(B),
-    migrator.Doing(B, "40 % of blocks"),
-    migrator.Doing(B, "40 % of blocks"),
-    migrator.Doing(B, "80 % of blocks"),
-    migrator.Finished(B, 61_250),
+EVENTS: list[events.Event] = [
+    events.Waiting("pid 7, ann, invoke migrate"),
+    events.Started(A),
+    events.Said(A, "notice: one\ntwo"),
+    events.Retrying(A, ("pid 8, bob", "pid 9, eve"), attempt=1, pause=0.512),
+    events.Finished(A, 999),
+    events.Started(B),
+    events.Doing(B, "40 % of blocks"),
+    events.Doing(B, "40 % of blocks"),
+    events.Doing(B, "80 % of blocks"),
+    events.Finished(B, 61_250),
 ]
-TRIED_TWICE: list[migrator.Event] = [
-    migrator.Started(A),
-    migrator.Slow(A, 3, 5.0, "LOCK TABLE t"),
-    migrator.Retrying(A, (), attempt=1, pause=0.5),
-    migrator.Started(A),
-    migrator.Slow(A, 3, 1.04, "LOCK TABLE t"),
-    migrator.Slow(A, None, 61.26, "COMMIT;"),
+TRIED_TWICE: list[events.Event] = [
+    events.Started(A),
+    events.Slow(A, 3, 5.0, "LOCK TABLE t"),
+    events.Retrying(A, (), attempt=1, pause=0.5),
+    events.Started(A),
+    events.Slow(A, 3, 1.04, "LOCK TABLE t"),
+    events.Slow(A, None, 61.26, "COMMIT;"),
 ]
 
 
@@ -274,7 +274,7 @@ def test_a_stream_that_has_only_ascii_gets_words_instead_of_signs(monkeypatch: p
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     console = Console()
-    console.event(migrator.Finished(A, 12))
+    console.event(events.Finished(A, 12))
     console.step("Café")
     console.error(errors.ToolError("Bad."))
     shown = [stream.buffer.getvalue() for stream in (out, err)]

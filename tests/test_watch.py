@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from infra.db import errors, migrator, psql
+from infra.db import errors, psql, watch
 from infra.db.database import Statement
+from infra.db.events import Finished, Slow
 from tests.values import NOON, migration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infra.db.database import Database
+    from infra.db.events import Event
 
 FILE = migration("001_a", "SELECT 0;\nSELECT slow();\nSELECT quick();\nSELECT slow();\n")
 NEXT = migration("002_b", "SELECT slow();\n")
@@ -58,7 +60,7 @@ class Backend:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(migrator, "time", made)
+    monkeypatch.setattr(watch, "time", made)
     return made
 
 
@@ -67,7 +69,7 @@ def backend(clock: Clock) -> Backend:
     return Backend(clock)
 
 
-def events(backend: Backend, script: list[str | tuple[float, str] | None]) -> list[migrator.Event]:
+def events(backend: Backend, script: list[str | tuple[float, str] | None]) -> list[Event]:
     """Play what psql writes (START 001), what the session begins to run, and silent ticks of 250 ms (None)."""
 
     def output() -> Iterator[tuple[str, str] | None]:
@@ -80,13 +82,13 @@ def events(backend: Backend, script: list[str | tuple[float, str] | None]) -> li
             else:
                 backend.running = item
 
-    run = migrator._Run([FILE, NEXT], single=False)
-    watch = migrator._Watch(cast("Database", backend), "invoke migrate x")
-    return list(migrator._follow(output(), psql.Reader("tok"), watch, run))
+    run = watch.Run([FILE, NEXT], single=False)
+    looks = watch.Watch(cast("Database", backend), "invoke migrate x")
+    return list(watch.follow(output(), psql.Reader("tok"), looks, run))
 
 
-def slow(found: list[migrator.Event]) -> list[tuple[int | None, object]]:
-    return [(event.line, event.seconds) for event in found if isinstance(event, migrator.Slow)]
+def slow(found: list[Event]) -> list[tuple[int | None, object]]:
+    return [(event.line, event.seconds) for event in found if isinstance(event, Slow)]
 
 
 def test_a_statement_that_is_followed_by_another_ended_when_that_began(backend: Backend) -> None:
@@ -102,7 +104,7 @@ def test_a_statement_that_is_followed_by_another_ended_when_that_began(backend: 
     ]
     found = events(backend, script)
     assert slow(found) == [(2, pytest.approx(1.9))]
-    assert isinstance(found[-1], migrator.Finished)
+    assert isinstance(found[-1], Finished)
 
 
 def test_a_statement_at_the_end_of_a_file_ended_when_psql_says_so(backend: Backend) -> None:

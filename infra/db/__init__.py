@@ -3,6 +3,6 @@
 Imports point one way, and `tests/test_architecture.py` holds them to it:
 
     errors <- settings <- servers <- migration, history <- psql, plan, lint <- database
-           <- backup, catalogue, scratch, ... <- migrator, restore, doctor <- rehearse, verify
+           <- backup, catalogue, scratch, watch, ... <- outcome <- migrator, restore, doctor <- rehearse, verify
            <- console <- session <- work <- tasks.py
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.db.errors import PackageMissing, ServerError, ToolError
 
@@ -118,3 +118,9 @@ def worst(name: str, checks: Sequence[Check], fine: str) -> Check:
     found = "\n".join(check.found for check in bad)
     mend = "\n".join(dict.fromkeys(check.mend for check in bad if check.mend))
     return Check(name, bad[0].verdict, found, mend, bad[0].exit_code)
+
+
+def check_object(found: Check) -> dict[str, Any]:
+    """Return a check of the doctor as in the JSON output."""
+    names = ("name", "verdict", "found", "mend")
+    return {name: getattr(found, name) or None for name in names}

@@ -15,10 +15,10 @@ import traceback
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
-from infra.db import layout, migrator
-from infra.db.check import Check, Verdict
+from infra.db import events, layout
+from infra.db.check import Verdict, check_object
 from infra.db.errors import MigrationFailed, NotConfirmed, TableIsHeld
-from infra.db.plan import DONE, Entry, Status
+from infra.db.plan import DONE, Entry, Status, entry_object
 from infra.db.rules import Level
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     import rich.progress
 
     from infra.db import findings, verify
+    from infra.db.check import Check
     from infra.db.errors import ToolError
     from infra.db.history import Applied
     from infra.db.losses import Loss
     from infra.db.migration import Migration
-    from infra.db.review import Finding, Report
+    from infra.db.review import Report
     from infra.db.scratch import Leftover
 
 STYLES = {
@@ -74,7 +75,7 @@ class Console:
         self._doing: rich.progress.TaskID | None = None
         self._label = ""
         self.secret = ""  # the password, once it is known: never to be shown
-        self._slow: list[migrator.Slow] = []
+        self._slow: list[events.Slow] = []
 
     def say(self, text: str, style: str = "") -> None:
         """Write a line of our own words."""
@@ -89,25 +90,25 @@ class Console:
         self._end()
         self.say(f"{text} {self._more}" if not text.endswith(".") else text, "dim")
 
-    def event(self, event: migrator.Event) -> None:
+    def event(self, event: events.Event) -> None:
         """Show one event of a run."""
         match event:
-            case migrator.Started(migration):
+            case events.Started(migration):
                 self._begin(migration)
-            case migrator.Finished(migration, duration):
+            case events.Finished(migration, duration):
                 self._end()
                 label = f"{migration.label} undone" if migration.undo else migration.label
                 self.say(f"  {self._ok} {label:<32} {_milliseconds(duration):>9}", "green")
-            case migrator.Said(_, text):
+            case events.Said(_, text):
                 self.quote("\n".join(f"      {line}" for line in text.split("\n")), "dim")
-            case migrator.Doing(migration, text):
+            case events.Doing(migration, text):
                 self._update(migration, text)
-            case migrator.Slow():
+            case events.Slow():
                 self._slow.append(event)
-            case migrator.Waiting(holder):
+            case events.Waiting(holder):
                 self._end()
                 self.say(f"Another run works on this database; waiting for it {self._more}\n  {holder}", "yellow")
-            case migrator.Retrying(migration, blockers, attempt, pause):
+            case events.Retrying(migration, blockers, attempt, pause):
                 self._end()
                 who = "".join(f"\n    held by {blocker}" for blocker in blockers)
                 self.say(
@@ -362,6 +363,8 @@ class Console:
     def findings(self, report: Report, count: int, *, every: bool) -> None:
         """Write what some files would lock or break, and what they are excused from."""
         if self._as_json:
+            from infra.db.review import report_object  # noqa: PLC0415 - one task's
+
             self._json(report_object(report))
             return
         for each in report.findings:
@@ -527,43 +530,7 @@ def _rows(loss: Loss) -> str:
     return f"{about}{loss.rows:,} {'row' if loss.rows == 1 else 'rows'}{' with a value' if loss.column else ''}"
 
 
-def entry_object(entry: Entry) -> dict[str, Any]:
-    """Return an entry as in the JSON output; fields without a value are null."""
-    row = entry.row
-    return {
-        "version": entry.version,
-        "name": entry.name,
-        "status": entry.status.value,
-        "checksum": row.checksum if row else entry.file.text.checksum if entry.file else None,
-        "applied_at": row.applied_at.isoformat() if row else None,
-        "applied_by": row.applied_by if row else None,
-        "duration_ms": row.duration_ms if row else None,
-    }
-
-
-def check_object(found: Check) -> dict[str, Any]:
-    """Return a check of the doctor as in the JSON output."""
-    names = ("name", "verdict", "found", "mend")
-    return {name: getattr(found, name) or None for name in names}
-
-
 def failure_object(error: MigrationFailed) -> dict[str, Any]:
     """Return a failed migration as in the JSON output."""
     names = ("version", "name", "file", "line", "sqlstate", "message", "detail", "hint")
     return {name: getattr(error, name) for name in names}
-
-
-def report_object(report: Report) -> dict[str, Any]:
-    """Return what was found, as in the JSON output."""
-    return {
-        "findings": [finding_object(finding) for finding in report.findings],
-        "allowed": [{**finding_object(finding), "reason": finding.reason} for finding in report.allowed],
-        "errors": report.errors,
-        "warnings": report.warnings,
-    }
-
-
-def finding_object(finding: Finding) -> dict[str, Any]:
-    """Return a finding as in the JSON output."""
-    names = ("version", "name", "file", "line", "rule", "level", "message", "help", "table", "rows")
-    return {name: getattr(finding, name) for name in names}

@@ -193,6 +193,7 @@ class Database:
         self.address = address
         self.name = name
         self.connection = self._connect()
+        self._facts: Facts | None = None
 
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         tls: dict[str, Any] = {
@@ -225,6 +226,7 @@ class Database:
         try:
             self.rows("SELECT 1")
         except errors.ServerLost:
+            self._facts = None
             try:
                 self.connection = self._connect()
             except self._psycopg.OperationalError as error:
@@ -275,8 +277,12 @@ class Database:
             raise errors.ServerLost(_first_line(error)) from None
 
     def facts(self) -> Facts:
-        """Ask everything that decides whether a run can start, in one round trip."""
-        row = self.rows(FACTS)[0]
+        """Return everything that decides whether a run can start; asked once a connection, in one round trip."""
+        if self._facts is None:
+            self._facts = self._asked(self.rows(FACTS)[0])
+        return self._facts
+
+    def _asked(self, row: tuple[Any, ...]) -> Facts:
         return Facts(
             version=row[0],
             is_standby=row[1],

@@ -6,7 +6,7 @@ import difflib
 import enum
 import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.db.errors import CannotUndo, DriftError, HistoryMoved, InsideSquash, Refused, UsageError
 from infra.db.migration import kept_text, undoing
@@ -309,3 +309,17 @@ def refuse_unrecorded(tables: Sequence[str]) -> None:
             "Or empty the database (takes a backup first):    invoke migrate-reset"
         ),
     )
+
+
+def entry_object(entry: Entry) -> dict[str, Any]:
+    """Return an entry as in the JSON output; fields without a value are null."""
+    row = entry.row
+    return {
+        "version": entry.version,
+        "name": entry.name,
+        "status": entry.status.value,
+        "checksum": row.checksum if row else entry.file.text.checksum if entry.file else None,
+        "applied_at": row.applied_at.isoformat() if row else None,
+        "applied_by": row.applied_by if row else None,
+        "duration_ms": row.duration_ms if row else None,
+    }

@@ -14,7 +14,8 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from infra.db import catalogue, errors, findings, history, locks, migrator
+from infra.db import catalogue, errors, findings, history, locks
+from infra.db.events import Finished
 from infra.db.findings import Back, Picture, Relation, Report, Return, Tried
 from infra.db.migrator import Migrator
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from infra.db.database import Database
+    from infra.db.events import Event
     from infra.db.migration import Migration
-    from infra.db.migrator import Event
     from infra.db.scratch import Scratch
 
 GONE_WITHIN = 5.0  # seconds; a session's counters are final when it has gone
@@ -150,7 +151,7 @@ class Rehearsal:
         return Migrator(self.made.programs, self.made.settings, self.files, noting)
 
     def _note(self, event: Event) -> None:
-        if isinstance(event, migrator.Finished):
+        if isinstance(event, Finished):
             self._took[event.migration.version] = event.duration_ms
 
     def _all_roles(self) -> set[str]:

@@ -34,7 +34,8 @@ SELECT (SELECT count(*) FROM ({reset.OBJECTS}) o)
              AND NOT EXISTS (SELECT FROM pg_extension x WHERE x.extnamespace = n.oid))
        + (SELECT count(*) FROM pg_largeobject_metadata),
        count(*) FILTER (WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition),
-       pg_database_size(current_database())
+       pg_database_size(current_database()),
+       to_regnamespace('public') IS NOT NULL
   FROM pg_class c JOIN ({reset.OBJECTS}) o ON o.classid = 'pg_class'::regclass AND o.objid = c.oid
 """
 
@@ -69,12 +70,14 @@ class Holdings:
         objects: tables, views, functions, types, schemas, ...; 0 in an empty database.
         tables: how many.
         size: of the database on the disk, in bytes; asked without touching a table, which somebody may hold.
+        has_public: whether there is a schema public, as in every new database.
 
     """
 
     objects: int
     tables: int
     size: int
+    has_public: bool
 
     def __str__(self) -> str:
         return f"{self.tables} tables ({self.size / 1e6:,.1f} MB on the disk)"

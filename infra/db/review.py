@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.db import lint, statements
 from infra.db.rules import OFF, RULES, SAID_BETTER, TRANSACTION_CONTROL, UNCHECKED, UNREADABLE, Level, Matters, Rule
@@ -296,3 +296,19 @@ def _many(rows: int) -> str:
     if rows < 1_000_000:
         return f"{rows:,} rows" if rows > 1 else "1 row"
     return f"{rows / 1e6:.1f} M rows".replace(".0 ", " ")
+
+
+def report_object(report: Report) -> dict[str, Any]:
+    """Return what was found, as in the JSON output."""
+    return {
+        "findings": [finding_object(finding) for finding in report.findings],
+        "allowed": [{**finding_object(finding), "reason": finding.reason} for finding in report.allowed],
+        "errors": report.errors,
+        "warnings": report.warnings,
+    }
+
+
+def finding_object(finding: Finding) -> dict[str, Any]:
+    """Return a finding as in the JSON output."""
+    names = ("version", "name", "file", "line", "rule", "level", "message", "help", "table", "rows")
+    return {name: getattr(finding, name) for name in names}

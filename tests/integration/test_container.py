@@ -321,7 +321,7 @@ def test_the_containers_own_address_proves_it_without_an_exec(
     server = running.server()
     with contextlib.closing(running.ready()) as connection:
         identity = connection.facts().identity
-    monkeypatch.setattr(server, "_exec", lambda *_: pytest.fail("an exec was made"))
+    monkeypatch.setattr(container.programs, "start", lambda *_: pytest.fail("an exec was made"))
     server.verify(identity)
 
 
@@ -541,7 +541,7 @@ def test_a_failing_program_gives_its_code_and_its_folder_goes_too(running: Check
 
 def test_no_argument_of_an_exec_holds_the_password(running: Checkout) -> None:
     started = running.server().execute("psql", ["-XAtc", "SELECT 1"])
-    assert isinstance(started, container.ContainerProcess)
+    assert isinstance(started, container.programs.ContainerProcess)
     arguments = running.client.api.exec_inspect(started._id)["ProcessConfig"]["arguments"]
     assert PASSWORD not in " ".join(arguments)
     assert said(started) == ([("stdout", "1")], 0)
@@ -801,7 +801,7 @@ def test_docker_host_goes_before_a_context(engine: Engine, tmp_path: Path) -> No
 def test_a_socket_that_never_answers_does_not_hold_the_tasks_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "FAR_PROBE", 1)
+    monkeypatch.setattr(container.engine, "FAR_PROBE", 1)
     path = tmp_path / "dead.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))

@@ -2,7 +2,7 @@
 
 A task imports the one module that it needs, so that it waits for no other's imports.
 
-    run         migrate, and migrate --plan
+    forward     migrate, and migrate --plan
     amend       migrate-rollback, migrate-resolve, migrate-baseline: what a person decides about the history
     files       migrate-new, migrate-squash, migrate-lint
     trial       migrate-rehearse, migrate-verify

@@ -53,7 +53,7 @@ def put_back(session: Session, name: str, *, yes: bool) -> Dump:
         session.console.step(
             f"Replacing {there} in {session.where}" if there.objects else f"Restoring into {session.where}"
         )
-        emptied = there.objects > 0 or not connected.facts().has_public
+        emptied = there.objects > 0 or not there.has_public
         if restore.put_back(session.server, connected, held, session.console.working, emptied=emptied):
             return held
         connected.wait_for_lock(time.monotonic() + session.settings.wait_timeout, session.waiting)

@@ -1,4 +1,4 @@
-"""A run: what is pending, shown or applied."""
+"""A run forward: what is pending, shown or applied."""
 
 from __future__ import annotations
 
