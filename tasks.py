@@ -75,7 +75,8 @@ def migrate_status(_: Context, check: bool = False, json: bool = False) -> None:
     """Show every file and every history row with its status; starts and changes nothing."""
     with _session(as_json=json) as session:
         state = session.look()
-        session.console.status(state.entries, session.server.kind, session.settings.name, session.where)
+        kind, name = session.server.kind, session.settings.name
+        session.console.status(state.entries, kind, name, session.where, unrecorded=bool(state.unrecorded))
         if check:
             state.refuse_unless_done()
 

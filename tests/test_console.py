@@ -137,6 +137,12 @@ PLAIN: list[Any] = [
         id="status",
     ),
     pytest.param(
+        lambda console: console.status([ENTRIES[4]], "docker", "mordeaux", "x", unrecorded=True),
+        "x\n  005_e  pending\nThis database has tables, but no history of migrations.\n"
+        "Next: invoke migrate-baseline   compare them with the files, and record these as applied\n",
+        id="status, of a database that others made",
+    ),
+    pytest.param(
         lambda console: console.status(ENTRIES[:2], "docker", "mordeaux", "x"),
         f"x\n  001_a                applied       {WHEN}  ann  12 ms\n"
         f"  002_build_the_index  baseline      {WHEN}  ann\nAll 2 applied.\n",

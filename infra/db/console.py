@@ -279,8 +279,10 @@ class Console:
             ("invoke migrate", "apply them again"),
         )
 
-    def status(self, entries: Sequence[Entry], kind: str, database: str, where: str) -> None:
-        """Write every file and every history row with its status."""
+    def status(
+        self, entries: Sequence[Entry], kind: str, database: str, where: str, *, unrecorded: bool = False
+    ) -> None:
+        """Write every file and every history row with its status; `unrecorded`: tables are there without a history."""
         pending = sum(entry.status in (Status.PENDING, Status.OUT_OF_ORDER) for entry in entries)
         if self._as_json:
             migrations = [entry_object(entry) for entry in entries]
@@ -296,6 +298,9 @@ class Console:
         self._slowest(entries)
         if any(entry.status not in (*DONE, Status.PENDING) for entry in entries):
             self._next("Files and history disagree.", "bold red", ("invoke migrate --plan", "see how each is settled"))
+        elif pending and unrecorded:
+            adopt = ("invoke migrate-baseline", "compare them with the files, and record these as applied")
+            self._next("This database has tables, but no history of migrations.", "bold red", adopt)
         elif pending:
             self.done(f"{pending} of {len(entries)} pending.", ("invoke migrate", "apply what is pending"))
         elif entries:

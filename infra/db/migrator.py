@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from infra.db.history import Applied, History
     from infra.db.migration import Migration
     from infra.db.servers import Programs
+    from infra.db.servers.process import Process
     from infra.db.settings import Settings
     from infra.db.watch import Run
 
@@ -65,11 +66,13 @@ class State:
     Attributes:
         entries: an entry for each version.
         history: the history they were compared with.
+        unrecorded: tables that are there although nothing is in the history.
 
     """
 
     entries: list[plan.Entry]
     history: History
+    unrecorded: Sequence[str] = ()
 
     def refuse_unless_done(self) -> None:
         """Raise CheckPending when something is pending or drifted."""
@@ -295,7 +298,7 @@ class Migrator:
                 for event in follow(lines(process), psql.Reader(token), Watch(database, application), run):
                     self._tell(event)
             except (KeyboardInterrupt, errors.Interrupted):
-                self._cancel(database, application, run)
+                self._cancel(database, application, run, process)
                 raise errors.Interrupted(
                     f"Interrupted{' in ' + run.running.label if run.running else ''}.",
                     consequence=outcome.consequence(run),
@@ -304,7 +307,7 @@ class Migrator:
             run.exit_code = process.wait()
             return run
 
-    def _cancel(self, database: Database, application: str, run: Run) -> None:
+    def _cancel(self, database: Database, application: str, run: Run, process: Process) -> None:
         """End the backend and wait for its rollback; a server that is gone has rolled back by itself."""
         with contextlib.suppress(errors.ServerLost), contextlib.closing(database.again()) as fresh:
             fresh.terminate(application)
@@ -312,6 +315,7 @@ class Migrator:
                 fresh.mark_failed(run.running.version)
             if run.done:
                 fresh.flush()
+            process.wait()  # psql has lost its session, so it ends
 
     def _after_failure(self, database: Database, run: Run, tries: dict[str, int], deadline: float) -> None:
         """Decide whether to try again (return) or to stop (raise), with what was applied safely on the disk."""

@@ -58,6 +58,7 @@ def failed(step: Migration, run: Run, *, folder: str, left: Sequence[str] = ()) 
         excerpt=_excerpt(error, step, line) if error else "",
         consequence=state,
         undo=step.undo,
+        is_marked=not step.directives.transaction,
     )
 
 

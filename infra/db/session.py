@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -133,7 +134,8 @@ class Session:
         try:
             connected = self.running()
             busy = connected.holder() is not None
-            return migrator.compare(connected.history(), busy=busy)
+            state = migrator.compare(connected.history(), busy=busy)
+            return state if state.history.rows else replace(state, unrecorded=connected.tables())
         except errors.DatabaseMissing:
             if self.server.kind != "embedded":  # which makes it when it is needed
                 raise

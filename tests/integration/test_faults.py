@@ -141,6 +141,7 @@ def test_an_interrupted_run_is_rolled_back_and_says_so(anywhere: Project, sent: 
     assert code == 130
     assert "Interrupted in 002_two." in said
     assert "002 was rolled back. 001 stays applied." in said
+    assert "Warning" not in said  # psql is waited for
     assert anywhere.tables() == {"one"}
     assert anywhere.applied() == ["001"]
     assert no_run_is_left(anywhere)

@@ -175,6 +175,7 @@ def test_a_file_without_a_transaction_is_recorded_and_a_failed_one_is_marked_wit
     done = three.invoke("migrate")
     assert done.code == 3
     assert "005 ran without a transaction: what it had done stays, and it is marked failed." in done.err
+    assert "invoke migrate-resolve 005 --pending" in done.err
     assert "Invalid indexes are left to be dropped: two_u." in done.err
     assert three.status()["005"] == "failed"
     again = three.invoke("migrate")
@@ -224,6 +225,7 @@ def test_a_database_filled_by_other_means_is_refused_and_both_ways_out_work(thre
     assert done.code == 4
     assert "This database has tables, but no history of migrations." in done.err
     assert three.applied() == []
+    assert "Next: invoke migrate-baseline" in three.invoke("migrate-status").out
     assert three.invoke("migrate-baseline", "--to", "1").code == 0
     assert three.status()["001"] == "baseline"
     assert three.invoke("migrate").code == 0

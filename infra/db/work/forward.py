@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 def pending(session: Session, *, to: str | None, out_of_order: bool) -> tuple[Migration, ...]:
     """Return what a run would do, without starting anything."""
     state, connected = session.look(), session.database
-    if not state.history.rows and connected:
-        plan.refuse_unrecorded(connected.tables())
+    plan.refuse_unrecorded(state.unrecorded)
     recorded = connected.kept_sql if connected else None
     return plan.steps(state.entries, to=to, out_of_order=out_of_order, folder=session.migrations, recorded=recorded)
 
