@@ -106,9 +106,12 @@ def external_project(private: Dsn, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def quick(server: Project) -> None:
-    """Let a server that lives as long as the suite not wait for the disk; a killed process loses nothing by that."""
+    """Let a server that lives as long as the suite not wait for the disk, and log only what a test makes it log.
+
+    A killed process loses nothing by that.
+    """
     with replace(server, settings={**server.settings, "DB_NAME": "postgres"}).connect() as connection:
-        for setting in ("fsync", "full_page_writes", "autovacuum"):
+        for setting in ("fsync", "full_page_writes", "autovacuum", "log_checkpoints"):
             connection.execute(f"ALTER SYSTEM SET {setting} = off")
         connection.execute("SELECT pg_reload_conf()")
 

@@ -66,9 +66,9 @@ class Project:
             assert secret not in said.out + said.err, words
         return said
 
-    def start(self, *words: str, **more: str) -> subprocess.Popen[bytes]:
+    def start(self, *words: str, **more: str) -> Started:
         """Type it, and do not wait for it."""
-        return subprocess.Popen(
+        return Started(
             self.command(*words),
             cwd=self.root,
             env=self.environment(**more),
@@ -123,6 +123,16 @@ class Project:
             return []
         found = self.rows("SELECT version FROM schema_migrations WHERE status = 'applied' ORDER BY version::numeric")
         return [version for (version,) in found]
+
+
+class Started(subprocess.Popen[bytes]):
+    """A command that goes on while the test does other things, but never longer than a test that fails around it."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """End it when the test has failed; else wait for it."""
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
 
 
 @dataclass(frozen=True, slots=True)

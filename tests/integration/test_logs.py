@@ -12,6 +12,7 @@ import pytest
 
 from tests import project
 from tests.conftest import free_port, open_folder
+from tests.patience import read_until
 from tests.systems import needs_signals
 
 if TYPE_CHECKING:
@@ -75,11 +76,10 @@ def test_following_goes_on_until_it_is_interrupted_and_then_ends_without_a_word(
     leave_in_log(anywhere, "before")
     with anywhere.start("db.logs", "--follow", "--tail", "1") as following:
         assert following.stdout
-        assert b"SELECT 'before'::int" in following.stdout.readline()
+        read_until(following, b"SELECT 'before'::int")
         for words in ("one", "two"):
             leave_in_log(anywhere, words)
-            while f"SELECT '{words}'::int".encode() not in following.stdout.readline():
-                assert following.poll() is None
+            read_until(following, f"SELECT '{words}'::int".encode())
         following.send_signal(kind)
         rest = following.stdout.read()
         assert following.wait(60) == 130
