@@ -9,9 +9,12 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 TOP = Path(__file__).resolve().parent.parent
 OURS = ("DB_", "PG", "COMPOSE_", "MIGRATIONS_DIR", "EMBEDDED_DIR", "BACKUP_", "NO_COLOR", "FORCE_COLOR")
@@ -128,11 +131,13 @@ class Project:
 class Started(subprocess.Popen[bytes]):
     """A command that goes on while the test does other things, but never longer than a test that fails around it."""
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End it when the test has failed; else wait for it."""
         if kind is not None:
             self.kill()
-        super().__exit__(kind, *rest)
+        super().__exit__(kind, value, trace)
 
 
 @dataclass(frozen=True, slots=True)
