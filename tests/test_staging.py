@@ -55,6 +55,37 @@ def test_a_folder_is_ours_alone_and_goes_with_its_block(here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("size", "in_memory"), [(1, True), (staging.MOST_IN_MEMORY, True), (staging.MOST_IN_MEMORY + 1, False), (0, False)]
+)
+def test_what_is_known_to_be_small_is_kept_in_memory_where_there_is_such_a_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, size: int, in_memory: object
+) -> None:
+    memory = here / "memory"
+    monkeypatch.setattr(staging, "MEMORY", memory)
+    monkeypatch.setattr(staging, "USUAL", here)
+    with staging.folder(size=size) as folder:
+        assert folder.parent == here
+    memory.mkdir()
+    with staging.folder(size=size) as folder:
+        assert folder.parent == (memory if in_memory else here)
+    assert list(here.rglob("*")) == [memory]
+    monkeypatch.undo()
+    monkeypatch.setattr(tempfile, "tempdir", str(memory))  # somebody's choice
+    with staging.folder(size=size) as folder:
+        assert folder.parent == memory
+
+
+def test_what_a_killed_task_left_in_memory_goes_too(here: Path, dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "MEMORY", here / "memory")
+    monkeypatch.setattr(staging, "USUAL", here)
+    staging.MEMORY.mkdir()
+    left(staging.MEMORY, f"invoke-migrate-abc.{dead}")
+    with staging.folder():
+        pass
+    assert list(staging.MEMORY.iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", staging.KINDS)
 def test_what_a_killed_task_left_a_day_ago_is_removed(here: Path, dead: int, kind: str) -> None:
     left(here, f"invoke-{kind}-abc.{dead}")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import check, database, errors, git, migration, plan, scratch
+from infra.db import check, database, errors, git, migration, plan, scratch, staging
 from infra.db.servers import health
 
 if TYPE_CHECKING:
@@ -311,8 +311,8 @@ def _left_here(settings: Settings, *, before: float) -> Iterator[tuple[str, str]
         before: what was last written to before then (seconds since 1970) is in nobody's use.
 
     """
-    temporary = Path(tempfile.gettempdir())
-    for folder, pattern in (*((temporary, each) for each in TEMPORARY), (settings.backup_dir, ".*.partial")):
+    ours = ((folder, pattern) for folder in staging.places() for pattern in TEMPORARY)
+    for folder, pattern in (*ours, (settings.backup_dir, ".*.partial")):
         for found in sorted(folder.glob(pattern)):
             with contextlib.suppress(FileNotFoundError):  # its run has just ended
                 if found.lstat().st_mtime < before:

@@ -286,7 +286,9 @@ class Migrator:
         options = psql.session_options(
             lock_timeout=self._settings.lock_timeout, server_version=facts.version, server_is_windows=facts.is_windows
         )
-        with staging.folder() as folder:
+        texts = [step.text.sql for step in steps]
+        size = 0 if None in texts else 2 * sum(len(text or "") for text in texts)  # once more for the history
+        with staging.folder(size=size) as folder:
             sweep = self._server.sweep(folder)
             script = psql.driver(steps, token=token, expected=expected, single=single, sweep=sweep)
             _stage(folder, steps, token, script)

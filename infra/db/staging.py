@@ -14,17 +14,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Linux keeps this in memory: making a small file costs a tenth there, and the disk is left to the server. It is used in
+# the place of the usual folder only, never of one that somebody chose (TMPDIR).
+MEMORY, USUAL = Path("/dev/shm"), Path("/tmp")  # noqa: S108 - a folder of our own is made in it
+MOST_IN_MEMORY = 8 << 20  # bytes
 KINDS = ("migrate", "copy", "restore")  # what they are for; a sweep in a container is for one kind (`Server.sweep`)
 OLD = 24 * 3600  # seconds; what shares this folder may not share our process ids (containers), so age counts as well
 
 
 @contextlib.contextmanager
-def folder(kind: str = "migrate") -> Iterator[Path]:
-    """Make a folder that only this account may enter, named after this process, for as long as the block lasts."""
+def folder(kind: str = "migrate", *, size: int = 0) -> Iterator[Path]:
+    """Make a folder that only this account may enter, named after this process, for as long as the block lasts.
+
+    Args:
+        kind: one of `KINDS`.
+        size: bytes that it is going to hold, if that is known.
+
+    """
     _sweep()
+    here, *others = places()
     ours = {"prefix": f"invoke-{kind}-", "suffix": f".{os.getpid()}"}
-    with tempfile.TemporaryDirectory(**ours, ignore_cleanup_errors=True) as name:
+    in_memory = others and 0 < size <= MOST_IN_MEMORY and os.access(MEMORY, os.W_OK)
+    with tempfile.TemporaryDirectory(**ours, dir=MEMORY if in_memory else here, ignore_cleanup_errors=True) as name:
         yield Path(name)
+
+
+def places() -> list[Path]:
+    """Return where such folders are made."""
+    here = Path(tempfile.gettempdir())
+    return [here, MEMORY] if here == USUAL else [here]
 
 
 def names() -> list[str]:
@@ -34,8 +52,7 @@ def names() -> list[str]:
 
 def _sweep() -> None:
     """Remove what killed tasks of this account left more than a day ago."""
-    here = Path(tempfile.gettempdir())
-    for left in (left for pattern in names() for left in here.glob(pattern)):
+    for left in (left for here in places() for pattern in names() for left in here.glob(pattern)):
         if _is_ours_and_old(left) and not _is_running(left.name.rpartition(".")[2]):
             shutil.rmtree(left, ignore_errors=True)
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK = 65536  # bytes; a pipe's usual size on Linux
+LITTLE = 4096  # bytes; who reads so little goes too often, and takes the processor from psql, which has more to say
+PAUSE = 0.01  # seconds
 PATIENCE = 1.0  # seconds; psql that is interrupted first cancels its statement in the server
 STREAMS = ("stdout", "stderr", "feeder")  # the last one is the standard error of what feeds a psql
 HEAD = 4096  # bytes of pg_restore's script that hold its settings
@@ -174,6 +177,8 @@ def _read(name: str, pipe: BinaryIO) -> Iterator[tuple[str, bytes]]:
     with pipe:
         while chunk := os.read(pipe.fileno(), CHUNK):
             yield name, chunk
+            if len(chunk) < LITTLE:
+                time.sleep(PAUSE)
 
 
 def chunks(process: Process, *, tick: float) -> Iterator[tuple[str, bytes] | None]:
