@@ -10,13 +10,14 @@ import pytest
 from infra.db import errors, psql, watch
 from infra.db.database import Statement
 from infra.db.events import Finished, Slow
-from tests.values import NOON, migration
+from tests.values import NOON, migration, row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infra.db.database import Database
     from infra.db.events import Event
+    from infra.db.migration import Migration
 
 FILE = migration("001_a", "SELECT 0;\nSELECT slow();\nSELECT quick();\nSELECT slow();\n")
 NEXT = migration("002_b", "SELECT slow();\n")
@@ -139,6 +140,22 @@ def test_a_quick_file_is_never_looked_at_and_a_long_one_is_asked_for_blockers_on
     assert backend.asked == 0
     events(backend, ["START 001", (1000.0, "SELECT slow();"), *[None] * 40])
     assert (backend.asked, backend.questions) == (40, 10)
+
+
+@pytest.mark.parametrize(
+    ("known", "applied", "done", "running"),
+    [
+        pytest.param(FILE, ["001"], ["001"], NEXT, id="the second had begun, unheard"),
+        pytest.param(FILE, [], [], FILE, id="all was heard"),
+        pytest.param(NEXT, ["001", "002"], ["001", "002"], None, id="all was done"),
+    ],
+)
+def test_how_far_an_interrupted_psql_came_is_known_from_the_history(
+    known: Migration, applied: list[str], done: list[str], running: Migration | None
+) -> None:
+    run = watch.Run((FILE, NEXT), single=False, running=known)
+    run.settle([row(f"{version}_x") for version in applied])
+    assert (run.done, run.running) == (done, running)
 
 
 def test_a_lost_connection_ends_the_watching_and_not_the_run(backend: Backend) -> None:

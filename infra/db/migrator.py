@@ -313,6 +313,8 @@ class Migrator:
         """End the backend and wait for its rollback; a server that is gone has rolled back by itself."""
         with contextlib.suppress(errors.ServerLost), contextlib.closing(database.again()) as fresh:
             fresh.terminate(application)
+            if rows := self._history_now(fresh):
+                run.settle(rows)
             if run.running and not run.running.directives.transaction:
                 fresh.mark_failed(run.running.version)
             if run.done:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from infra.db.database import Database, Statement
     from infra.db.events import Event
+    from infra.db.history import Applied
     from infra.db.migration import Migration
 
 WATCH_AFTER = 0.2  # seconds that a file may take before the server is asked what it is doing
@@ -52,6 +53,14 @@ class Run:
         """Whether to plan anew: the history has changed, or another run swept our files away before psql read them."""
         swept = self.error is not None and not self.error.version and "No such file or directory" in self.error.text
         return self.ended == "STALE" or swept
+
+    def settle(self, rows: Sequence[Applied]) -> None:
+        """Take from the history how far psql really came, when it was ended before all that it said was read."""
+        there = {row.number for row in rows if row.status == "applied" or self.undoes}
+        rest = [step for step in self.steps if (step.number in there) == step.undo]
+        self.done = [step.version for step in self.steps if step not in rest]
+        if self.running not in rest:
+            self.running = next(iter(rest), None)
 
 
 @dataclass(slots=True)

@@ -717,7 +717,7 @@ def compose_cli() -> list[str]:
 
 
 def compose(cli: list[str], checkout: Checkout, *arguments: str) -> str:
-    environment = {**os.environ, **checkout.given}
+    environment = {**os.environ, **checkout.given, "COLUMNS": "200"}  # a name is broken over lines otherwise
     command = [*cli, "-f", str(checkout.file), *arguments]
     done = subprocess.run(command, check=False, capture_output=True, env=environment, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
