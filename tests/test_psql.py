@@ -36,84 +36,96 @@ SELECT :_migrate_digest = (-7) AS _migrate_same \gset
 BEGUN = (
     "SELECT pg_catalog.pg_current_xact_id() AS _migrate_xact, pg_catalog.clock_timestamp() AS _migrate_start \\gset\n"
 )
-IN_TRANSACTION = "pg_catalog.pg_current_xact_id_if_assigned() = :'_migrate_xact'::pg_catalog.xid8"
-ELAPSED = "(extract(epoch FROM pg_catalog.clock_timestamp() - :'_migrate_start'::timestamptz) * 1000)::integer"
-TIDY = r"""RESET ALL \; DISCARD TEMP \; DEALLOCATE ALL \; UNLISTEN *;
-"""
+TIDY = "RESET ALL \\; DISCARD TEMP \\; UNLISTEN *;\n"
 OFF, END = "SET LOCAL synchronous_commit = off \\; ", "\\echo tok END\n"
 
 
-def included(version: str, kept: str = IN_TRANSACTION) -> str:
-    return rf"""\ir {version}.sql
-\unrestrict tok
-RESET SESSION AUTHORIZATION \; RESET ROLE \; RESET client_encoding \;
-SELECT coalesce({kept}, false) AS _migrate_kept,
-       {DIGEST} = (:_migrate_digest) AS _migrate_same,
-       pg_catalog.pg_try_advisory_lock(1297044036, 1161909592) AS _migrate_locked \gset
-\if :_migrate_kept
-\else
-\echo tok ENDED {version}
-\q
-\endif
-\if :_migrate_same
-\else
-\echo tok MEDDLED {version}
-\q
-\endif
-\if :_migrate_locked
-\else
-\echo tok BUSY
-\q
-\endif
+def elapsed(start: str) -> str:
+    return f"(extract(epoch FROM pg_catalog.clock_timestamp() - {start}) * 1000)::integer"
+
+
+def guard(kept: str, digest: str, version: str) -> str:
+    return f"""SELECT CASE WHEN NOT coalesce({kept}, false) THEN 'ENDED ' || {version}
+            WHEN {DIGEST} <> {digest} THEN 'MEDDLED ' || {version}
+            WHEN NOT pg_catalog.pg_try_advisory_lock(1297044036, 1161909592) THEN 'BUSY'
+            ELSE '' END AS fault"""
+
+
+def prepared(texts: int, change: str) -> str:
+    return f"""PREPARE migrate_tok (pg_catalog.xid8, timestamptz, bigint{", text" * texts}) AS
+WITH guard AS ({guard("pg_catalog.pg_current_xact_id_if_assigned() = $1", "$3", "$4")}),
+change (ms, digest) AS ({change}, $3 # {ROW_HASH})
+SELECT fault = '' AS _migrate_good, fault AS _migrate_fault, ms AS _migrate_ms, digest AS _migrate_digest
+  FROM guard LEFT JOIN change ON true;
 """
 
 
-def recorded(version: str, name: str, texts: str) -> str:
-    return (
-        "INSERT INTO public.schema_migrations (version, name, status, checksum, sql, down_sql, duration_ms)\n"
-        f"VALUES ('{version}', '{name}', 'applied', 'v1:aa', {texts}, {ELAPSED})"
-        f" RETURNING duration_ms AS _migrate_ms, (:_migrate_digest)::bigint # {ROW_HASH} AS _migrate_digest \\gset\n"
-    )
-
-
+RECORD = prepared(
+    5,
+    "INSERT INTO public.schema_migrations (version, name, checksum, sql, down_sql, status, duration_ms)\n"
+    f"SELECT $4, $5, $6, $7, $8, 'applied', {elapsed('$2')} FROM guard WHERE fault = '' RETURNING duration_ms",
+)
+FORGET = prepared(
+    1,
+    f"DELETE FROM public.schema_migrations USING guard WHERE fault = '' AND version = $4 RETURNING {elapsed('$2')}",
+)
+AGAIN = f"DEALLOCATE ALL;\n{RECORD}"
+SAFE = SAME + RECORD
+STOPPED = r"""\if :_migrate_good
+\else
+\echo tok :_migrate_fault
+\q
+\endif
+"""
 A, B = migration("001_a"), migration("002_b", "SELECT ':x'", down="DROP x;\n")
-A_TEXTS, B_TEXTS = "$mtok$SELECT 1;\n$mtok$, NULL", "$mtok$SELECT ':x'$mtok$, $mtok$DROP x;\n$mtok$"
+A_TEXTS, B_TEXTS = (
+    "'a', 'v1:aa', $mtok$SELECT 1;\n$mtok$, NULL",
+    "'b', 'v1:aa', $mtok$SELECT ':x'$mtok$, $mtok$DROP x;\n$mtok$",
+)
 
 
 def start(version: str) -> str:
     return f"\\echo tok START {version}\n"
 
 
+def included(version: str, more: str = "") -> str:
+    return (
+        f"\\ir {version}.sql\n\\unrestrict tok\n"
+        f"RESET SESSION AUTHORIZATION \\; RESET ROLE \\; RESET client_encoding;\n{more}"
+    )
+
+
+def ran(version: str, texts: str = "", more: str = "") -> str:
+    values = f"'{version}', {texts}" if texts else f"'{version}'"
+    row = f"EXECUTE migrate_tok (:'_migrate_xact', :'_migrate_start', :_migrate_digest, {values}) \\gset\n"
+    return included(version, more) + row + STOPPED
+
+
 def done(version: str) -> str:
-    return f"\\echo tok DONE {version} :_migrate_ms\n"
+    return f"{TIDY}\\echo tok DONE {version} :_migrate_ms\n"
 
 
-ONE = (
-    start("001") + f"BEGIN \\; {BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}COMMIT \\;\n{TIDY}" + done("001")
-)
+ONE = f"{start('001')}BEGIN \\; {BEGUN}{ran('001', A_TEXTS)}COMMIT \\;\n{done('001')}"
 OF_TWO = (
-    start("001")
-    + f"BEGIN \\; {OFF}{BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}COMMIT \\;\n{TIDY}{done('001')}"
-    + start("002")
-    + f"BEGIN \\; {BEGUN}{included('002')}{recorded('002', 'b', B_TEXTS)}COMMIT \\;\n{TIDY}{done('002')}"
+    f"{start('001')}BEGIN \\; {OFF}{BEGUN}{ran('001', A_TEXTS)}COMMIT \\;\n{done('001')}"
+    f"{start('002')}BEGIN \\; {BEGUN}{ran('002', B_TEXTS)}COMMIT \\;\n{done('002')}"
 )
 OF_SINGLE = (
-    f"BEGIN;\n{start('001')}{BEGUN}{included('001')}{recorded('001', 'a', A_TEXTS)}{TIDY}{done('001')}"
-    f"{start('002')}{BEGUN}{included('002')}{recorded('002', 'b', B_TEXTS)}{TIDY}{done('002')}COMMIT;\n"
+    f"{start('001')}{BEGUN}{ran('001', A_TEXTS)}{done('001')}"
+    f"{start('002')}{BEGUN}{ran('002', B_TEXTS)}{done('002')}COMMIT;\n"
 )
-LONE = (
-    start("003")
-    + rf"""INSERT INTO public.schema_migrations (version, name, status, checksum, sql, down_sql)
-VALUES ('003', 'c', 'running', 'v1:aa', NULL, NULL)
+LONE_GUARD = guard("pg_catalog.pg_current_xact_id_if_assigned() IS NULL", "(:_migrate_digest)", "'003'")
+LONE_ELAPSED = elapsed(":'_migrate_start'::timestamptz")
+LONE = rf"""{start("003")}INSERT INTO public.schema_migrations (version, name, checksum, sql, down_sql, status)
+VALUES ('003', 'c', 'v1:aa', NULL, NULL, 'running')
 ON CONFLICT (version) DO UPDATE SET status = 'running', applied_at = pg_catalog.clock_timestamp();
 SELECT {DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \gset
 SET lock_timeout = '1s';
-{included("003", "pg_catalog.pg_current_xact_id_if_assigned() IS NULL")}"""
-    + rf"""UPDATE public.schema_migrations SET status = 'applied', duration_ms = {ELAPSED}
+{included("003", AGAIN)}SELECT fault = '' AS _migrate_good, fault AS _migrate_fault FROM ({LONE_GUARD}) AS guard \gset
+{STOPPED}UPDATE public.schema_migrations SET status = 'applied', duration_ms = {LONE_ELAPSED}
 WHERE version = '003' RETURNING duration_ms AS _migrate_ms \gset
 SELECT {DIGEST} AS _migrate_digest \gset
-{TIDY}{done("003")}"""
-)
+{done("003")}"""
 
 
 def driver(*steps: object, **options: object) -> str:
@@ -124,26 +136,46 @@ def driver(*steps: object, **options: object) -> str:
 @pytest.mark.parametrize(
     ("actual", "expected"),
     [
-        pytest.param(driver(A), LOCKED + SAME + ONE + END, id="one file, whose commit waits for the disk"),
-        pytest.param(driver(A, B), LOCKED + SAME + OF_TWO + END, id="two files, the last commit flushes both"),
-        pytest.param(driver(A, B, single=True), LOCKED + SAME + OF_SINGLE + END, id="single: one transaction, clean"),
+        pytest.param(driver(A), LOCKED + SAFE + ONE + END, id="one file, whose commit waits for the disk"),
+        pytest.param(driver(A, B), LOCKED + SAFE + OF_TWO + END, id="two files, the last commit flushes both"),
+        pytest.param(
+            driver(A, B, single=True),
+            f"{LOCKED}{SAME}BEGIN;\n{RECORD}{OF_SINGLE}{END}",
+            id="single: one transaction, clean",
+        ),
         pytest.param(
             driver(migration("003_c", None, transaction=False, lock_timeout="1s")),
-            LOCKED + SAME + LONE + END,
-            id="no transaction: recorded before and after",
+            LOCKED + SAFE + LONE + END,
+            id="no transaction: recorded before and after; what is not kept may have taken our statement away",
         ),
         pytest.param(
             driver(replace(A, directives=replace(A.directives, lock_timeout="30s"))),
-            LOCKED + SAME + ONE.replace("BEGIN \\; ", "BEGIN \\; SET LOCAL lock_timeout = '30s' \\; ") + END,
+            LOCKED + SAFE + ONE.replace("BEGIN \\; ", "BEGIN \\; SET LOCAL lock_timeout = '30s' \\; ") + END,
             id="a lock timeout of the file's own",
+        ),
+        pytest.param(
+            driver(migration("001_a", "Deallocate all;\n")),
+            LOCKED
+            + SAFE
+            + ONE.replace(
+                ran("001", A_TEXTS),
+                ran("001", A_TEXTS.replace("SELECT 1", "Deallocate all"), AGAIN),
+            )
+            + END,
+            id="prepared statements of the file's own go, and ours comes back",
+        ),
+        pytest.param(
+            driver(replace(A, undo=True)),
+            f"{LOCKED}{SAME}{FORGET}{ONE.replace(ran('001', A_TEXTS), ran('001'))}{END}",
+            id="back: the row goes",
         ),
         pytest.param(
             driver(A, expected=History()),
             f"{LOCKED}SET client_min_messages = warning;\nBEGIN;\n{history.CREATE}COMMIT;\nRESET client_min_messages;\n"
-            f"{SAME.replace('(-7)', '(0)')}{ONE}{END}",
+            f"{SAFE.replace('(-7)', '(0)')}{ONE}{END}",
             id="no history yet: it is made under the lock, at once",
         ),
-        pytest.param(driver(A, sweep="rm x"), f"{LOCKED}\\! rm x\n{SAME}{ONE}{END}", id="sweeps under the lock"),
+        pytest.param(driver(A, sweep="rm x"), f"{LOCKED}\\! rm x\n{SAFE}{ONE}{END}", id="sweeps under the lock"),
     ],
 )
 def test_the_driver_is_this_text(actual: str, expected: str) -> None:

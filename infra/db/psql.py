@@ -42,6 +42,8 @@ SERVER_SAID = re.compile(r"(?P<severity>[^:]+):  (?P<sqlstate>[0-9A-Z]{5}): (?P<
 PART = re.compile(r"(?P<part>DETAIL|HINT|QUERY|CONTEXT|LOCATION|[A-Z]+ NAME):  (?P<text>.*)")
 ENDS_SESSION = ("08", "25P03", "25P04", "53", "57P", "58", "XX")  # of FATAL and PANIC in an open session (Appendix A)
 EXCERPT = re.compile(r"LINE (?P<number>\d+): ")
+# A file without these words neither leaves prepared statements behind nor takes away the one that records it.
+PREPARES = re.compile(r"(?i)prepare|deallocate|discard")
 
 
 def shell(command: str, *, at_terminal: bool) -> list[str]:
@@ -113,7 +115,7 @@ def driver(
     r"""Yield the driver script, piece by piece.
 
     Args:
-        steps: the migrations to run, in order.
+        steps: the migrations to run, in order: all forward, or all back.
         token: unguessable; marks our lines in the output and closes the fence.
         expected: the history the plan was made from.
         single: one transaction around all files.
@@ -135,6 +137,7 @@ def driver(
     )
     if single:
         yield "BEGIN;\n"
+    yield _prepare(token, undo=steps[0].undo)
     for number, step in enumerate(steps, start=1):
         yield f"\\echo {token} START {step.version}\n"
         yield from (
@@ -142,9 +145,34 @@ def driver(
             if step.directives.transaction
             else _statement_by_statement(step, token=token)
         )
+        # Nothing of one file's session is left to the next: settings, temporary tables (and see `_include`).
+        yield f"RESET ALL \\; DISCARD TEMP \\; UNLISTEN *;\n\\echo {token} DONE {step.version} :_migrate_ms\n"
     if single:
         yield "COMMIT;\n"
     yield f"\\echo {token} END\n"
+
+
+def _prepare(token: str, *, undo: bool) -> str:
+    """Prepare what records a file unless the guard finds a fault: parsed once, for it takes longer than to do it."""
+    if undo:
+        change = f"DELETE FROM {history.TABLE} USING guard WHERE fault = '' AND version = $4 RETURNING {_elapsed('$2')}"
+    else:
+        change = (
+            f"INSERT INTO {history.TABLE} (version, name, checksum, sql, down_sql, status, duration_ms)\n"
+            f"SELECT $4, $5, $6, $7, $8, 'applied', {_elapsed('$2')} FROM guard WHERE fault = '' RETURNING duration_ms"
+        )
+    fault = _fault("pg_catalog.pg_current_xact_id_if_assigned() = $1", digest="$3", version="$4")
+    return (
+        f"PREPARE {_prepared(token)} (pg_catalog.xid8, timestamptz, bigint{', text' * (1 if undo else 5)}) AS\n"
+        f"WITH guard AS ({fault}),\n"
+        f"change (ms, digest) AS ({change}, $3 # {history.ROW_HASH})\n"
+        "SELECT fault = '' AS _migrate_good, fault AS _migrate_fault, ms AS _migrate_ms, digest AS _migrate_digest\n"
+        "  FROM guard LEFT JOIN change ON true;\n"
+    )
+
+
+def _prepared(token: str) -> str:
+    return f"migrate_{token}"  # no file can know it, and so none has one of the same name
 
 
 def _in_transaction(step: Migration, *, token: str, flush: bool, single: bool) -> Iterator[str]:
@@ -162,17 +190,11 @@ def _in_transaction(step: Migration, *, token: str, flush: bool, single: bool) -
     )
     yield " \\; ".join(begin) + "\n"
     yield _include(step, token)
-    yield _guard(step, token, "pg_catalog.pg_current_xact_id_if_assigned() = :'_migrate_xact'::pg_catalog.xid8")
-    if step.undo:
-        yield f"DELETE FROM {history.TABLE} WHERE version = '{step.version}' {_returning(_elapsed())} \\gset\n"
-    else:
-        yield (
-            f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql, duration_ms)\n"
-            f"VALUES ({_values(step, 'applied', token)}, {_elapsed()}) {_returning('duration_ms')} \\gset\n"
-        )
+    values = f"'{step.version}'" if step.undo else _values(step, token)
+    yield f"EXECUTE {_prepared(token)} (:'_migrate_xact', :'_migrate_start', :_migrate_digest, {values}) \\gset\n"
+    yield _stop_at_fault(token)
     if not single:
         yield "COMMIT \\;\n"
-    yield _tidy() + f"\\echo {token} DONE {step.version} :_migrate_ms\n"
 
 
 def _statement_by_statement(step: Migration, *, token: str) -> Iterator[str]:
@@ -181,49 +203,59 @@ def _statement_by_statement(step: Migration, *, token: str) -> Iterator[str]:
         yield f"UPDATE {history.TABLE} SET status = 'running' WHERE version = '{step.version}';\n"
     else:
         yield (
-            f"INSERT INTO {history.TABLE} (version, name, status, checksum, sql, down_sql)\n"
-            f"VALUES ({_values(step, 'running', token)})\n"
+            f"INSERT INTO {history.TABLE} (version, name, checksum, sql, down_sql, status)\n"
+            f"VALUES ({_values(step, token)}, 'running')\n"
             f"ON CONFLICT (version) DO UPDATE SET status = 'running', applied_at = pg_catalog.clock_timestamp();\n"
         )
-    yield (f"SELECT {history.DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \\gset\n")
+    yield f"SELECT {history.DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \\gset\n"
     if step.directives.lock_timeout:
         yield f"SET lock_timeout = '{step.directives.lock_timeout}';\n"
     yield _include(step, token)
-    yield _guard(step, token, "pg_catalog.pg_current_xact_id_if_assigned() IS NULL")
+    kept, version = "pg_catalog.pg_current_xact_id_if_assigned() IS NULL", f"'{step.version}'"
+    fault = _fault(kept, digest="(:_migrate_digest)", version=version)
+    yield f"SELECT fault = '' AS _migrate_good, fault AS _migrate_fault FROM ({fault}) AS guard \\gset\n"
+    yield _stop_at_fault(token)
+    elapsed = _elapsed(":'_migrate_start'::timestamptz")
     if step.undo:
-        done = f"DELETE FROM {history.TABLE} WHERE version = '{step.version}' RETURNING {_elapsed()}"
+        done = f"DELETE FROM {history.TABLE} WHERE version = {version} RETURNING {elapsed}"
     else:
         done = (
-            f"UPDATE {history.TABLE} SET status = 'applied', duration_ms = {_elapsed()}\n"
-            f"WHERE version = '{step.version}' RETURNING duration_ms"
+            f"UPDATE {history.TABLE} SET status = 'applied', duration_ms = {elapsed}\n"
+            f"WHERE version = {version} RETURNING duration_ms"
         )
     yield f"{done} AS _migrate_ms \\gset\nSELECT {history.DIGEST} AS _migrate_digest \\gset\n"
-    yield _tidy() + f"\\echo {token} DONE {step.version} :_migrate_ms\n"
 
 
 def _include(step: Migration, token: str) -> str:
-    # Whatever role, encoding and session settings the file chose must not be those that write the history.
+    """Run a file. Whatever role, encoding and prepared statements it leaves are not what its history is written with.
+
+    In a message of their own: the next one is already read in the encoding that they bring back.
+    """
+    clean = step.text.sql is not None and not PREPARES.search(step.text.sql)
     return (
         f"\\ir {staged_name(step)}\n\\unrestrict {token}\n"
-        "RESET SESSION AUTHORIZATION \\; RESET ROLE \\; RESET client_encoding \\;\n"
+        "RESET SESSION AUTHORIZATION \\; RESET ROLE \\; RESET client_encoding;\n"
+        + ("" if clean else f"DEALLOCATE ALL;\n{_prepare(token, undo=step.undo)}")
     )
 
 
-def _guard(step: Migration, token: str, transaction_kept: str) -> str:
+def _fault(transaction_kept: str, *, digest: str, version: str) -> str:
     return (
-        f"SELECT coalesce({transaction_kept}, false) AS _migrate_kept,\n"
-        f"       {history.DIGEST} = (:_migrate_digest) AS _migrate_same,\n"
-        f"       {TRY_LOCK} AS _migrate_locked \\gset\n"  # again, in case the file has let it go
-        f"\\if :_migrate_kept\n\\else\n\\echo {token} ENDED {step.version}\n\\q\n\\endif\n"
-        f"\\if :_migrate_same\n\\else\n\\echo {token} MEDDLED {step.version}\n\\q\n\\endif\n"
-        f"\\if :_migrate_locked\n\\else\n\\echo {token} BUSY\n\\q\n\\endif\n"
+        f"SELECT CASE WHEN NOT coalesce({transaction_kept}, false) THEN 'ENDED ' || {version}\n"
+        f"            WHEN {history.DIGEST} <> {digest} THEN 'MEDDLED ' || {version}\n"
+        f"            WHEN NOT {TRY_LOCK} THEN 'BUSY'\n"  # again, in case the file has let it go
+        "            ELSE '' END AS fault"
     )
 
 
-def _values(step: Migration, status: str, token: str) -> str:
-    texts = (step.version, step.name, status, step.text.checksum)
+def _stop_at_fault(token: str) -> str:
+    return f"\\if :_migrate_good\n\\else\n\\echo {token} :_migrate_fault\n\\q\n\\endif\n"
+
+
+def _values(step: Migration, token: str) -> str:
     kept = (step.text.sql, step.down.sql if step.down else None)
-    return ", ".join([*(f"'{text}'" for text in texts), *(_dollar_quoted(text, token) for text in kept)])
+    plain = (step.version, step.name, step.text.checksum)
+    return ", ".join([*(f"'{text}'" for text in plain), *(_dollar_quoted(text, token) for text in kept)])
 
 
 def _dollar_quoted(text: str | None, token: str) -> str:
@@ -234,17 +266,8 @@ def _dollar_quoted(text: str | None, token: str) -> str:
     return "NULL" if text is None else f"$m{token}${text}$m{token}$"
 
 
-def _elapsed() -> str:
-    return "(extract(epoch FROM pg_catalog.clock_timestamp() - :'_migrate_start'::timestamptz) * 1000)::integer"
-
-
-def _returning(duration: str) -> str:
-    return f"RETURNING {duration} AS _migrate_ms, (:_migrate_digest)::bigint # {history.ROW_HASH} AS _migrate_digest"
-
-
-def _tidy() -> str:
-    """Leave nothing of one file's session to the next: settings, temporary tables, prepared statements."""
-    return "RESET ALL \\; DISCARD TEMP \\; DEALLOCATE ALL \\; UNLISTEN *;\n"
+def _elapsed(start: str) -> str:
+    return f"(extract(epoch FROM pg_catalog.clock_timestamp() - {start}) * 1000)::integer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+DO $$ BEGIN EXECUTE 'DEAL' || 'LOCATE ALL'; END $$;

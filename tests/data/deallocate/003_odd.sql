@@ -1,0 +1,2 @@
+PREPARE p (int) AS INSERT INTO one VALUES ($1 + 2);
+EXECUTE p (1);
