@@ -53,6 +53,8 @@ def found(sql: str) -> list[str]:
             "COPY t FROM STDIN (DELIMITER ';');\nit's;1\n\\.\nCOMMIT;\n", 4, id="after COPY with a ';' option"
         ),
         pytest.param("-- no COPY t FROM STDIN; yet\nCOMMIT;\nCOPY t FROM STDIN;\n\\.\n", 2, id="after a word on COPY"),
+        pytest.param("/* a /* b */ it's */\nCOMMIT;\nSELECT 'x';\n", 2, id="after a comment in a comment"),
+        pytest.param("-- it's $$\nCOMMIT;\n-- $$\n", 2, id="between two comments"),
         pytest.param(f"{IGNORE}COMMIT;\n", 4, id="under a comment that silences squawk"),
     ],
 )
@@ -143,5 +145,6 @@ def test_a_file_without_a_transaction_or_too_large_to_parse_is_not_checked(
 def test_no_parser_is_started_for_files_without_a_word_that_could_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lint, "_program", lambda: "there-is-no-such-program")
     assert found("CREATE TABLE t (ended date, committed boolean); -- pending\n") == []
+    assert found("CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$\nBEGIN\n  RETURN 1;\nEND;\n$$;\n") == []
     with pytest.raises(FileNotFoundError):
         found("SELECT 1 AS end;\n")
