@@ -424,17 +424,21 @@ def _develop(module: str, *words: str) -> None:
 
 
 def _settings(override: Mapping[str, str]) -> Settings:
-    from dotenv import dotenv_values
-
-    from infra.db.errors import DotenvNotUtf8
     from infra.db.settings import read
 
     file = ROOT / ".env"
+    return read({**os.environ, **override}, root=ROOT, dotenv=_said_in(file) if file.is_file() else {})
+
+
+def _said_in(file: Path) -> Mapping[str, str | None]:
+    from dotenv import dotenv_values
+
+    from infra.db.errors import DotenvNotUtf8
+
     try:
-        dotenv = dotenv_values(file, encoding="utf-8-sig") if file.is_file() else {}
+        return dotenv_values(file, encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise DotenvNotUtf8 from None
-    return read({**os.environ, **override}, root=ROOT, dotenv=dotenv)
 
 
 ParseError.__str__ = _with_next  # type: ignore[assignment] # Invoke prints it, and has no setting for its words
