@@ -25,13 +25,12 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import io
 import random
 import secrets
 import shutil
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from infra.db import errors, outcome, plan, psql, staging
 from infra.db.database import LOCK_POLL, TRANSIENT, describe
@@ -323,12 +322,16 @@ class Migrator:
 
     def _after_failure(self, database: Database, run: Run, tries: dict[str, int], deadline: float) -> None:
         """Decide whether to try again (return) or to stop (raise), with what was applied safely on the disk."""
-        step = run.running
-        if step is None:
+        if run.running is None:
             self._wait_for_connection(database, run, tries, deadline)
             return
         with outcome.answering(run):
+            if not run.single and (rows := self._history_now(database)):
+                run.settle(rows)  # a commit may have succeeded although psql did not live to say so
             left = self._settle(database, run)
+        step = run.running
+        if step is None:
+            return
         if run.error and run.error.sqlstate in LOCK_STATES and step.directives.transaction:
             self._pause_or_give_up(step, run, tries)
             return
@@ -372,16 +375,15 @@ def _refuse_unrecorded(steps: Sequence[Migration], after: History) -> None:
 
 
 def _stage(folder: Path, steps: Sequence[Migration], token: str, script: Iterator[str]) -> None:
-    """Put the driver and a fenced copy of each file into a folder; copied as a stream, whatever the size."""
+    """Put the driver and each file, fenced, into a folder; what is too large to be kept is copied as a stream."""
     with (folder / "driver.sql").open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(script)
     for step in steps:
-        with _opened(step) as source, (folder / psql.staged_name(step)).open("wb") as target:
+        with (folder / psql.staged_name(step)).open("wb") as target:
             target.write(psql.fence(token))
-            first = source.read(COPY_CHUNK)
-            target.write(first.removeprefix(codecs.BOM_UTF8))
-            shutil.copyfileobj(source, target, COPY_CHUNK)
-
-
-def _opened(step: Migration) -> BinaryIO:
-    return step.path.open("rb") if step.path else io.BytesIO((step.text.sql or "").encode())
+            if step.text.sql is not None:
+                target.write(step.text.sql.encode())  # what is recorded is what runs, whoever saves the file meanwhile
+            elif step.path:
+                with step.path.open("rb") as source:
+                    target.write(source.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8))
+                    shutil.copyfileobj(source, target, COPY_CHUNK)

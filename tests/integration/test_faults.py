@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from infra.db import psql
+from infra.db.migrator import Migrator
+from infra.db.servers.process import Recorded, outcome
 from tests.patience import PATIENCE, finish, no_run_is_left, read_until, sleeping, until
 from tests.systems import UMLAUT, needs_sigkill, needs_signals
+from tests.work import session_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
+    from infra.db.servers import Programs
+    from infra.db.servers.process import Process
     from tests.project import Project
 
 
@@ -195,6 +201,38 @@ def test_a_killed_backend_is_reported_and_rolled_back(anywhere: Project) -> None
     assert "while running 002_two" in said
     assert anywhere.tables() == {"one"}
     assert anywhere.applied() == ["001"]
+
+
+class Cut:
+    """Programs whose psql does its work, but is not heard of any more after a word."""
+
+    def __init__(self, real: Programs, word: str) -> None:
+        self.real, self.word, self.times = real, word, 0
+
+    def execute(self, *told: Any, **options: Any) -> Process:
+        self.times += 1
+        _, said, _ = outcome(self.real.execute(*told, **options))
+        lost = b"psql:driver.sql:1: error: connection to server was lost\n"
+        return Lost(iter([("stdout", said.partition(self.word)[0].encode()), ("stderr", lost)]))
+
+    def sweep(self, folder: Path) -> str:
+        return self.real.sweep(folder)
+
+
+class Lost(Recorded):
+    def wait(self) -> int:
+        return psql.CONNECTION_LOST
+
+
+def test_a_commit_of_which_psql_heard_no_more_counts(external: Project) -> None:
+    external.write("001_one.sql", "CREATE TABLE one ();")
+    external.write("002_two.sql", "CREATE TABLE two ();")
+    with contextlib.closing(session_of(external)) as session:
+        cut = Cut(session.server, " DONE 002 ")
+        migrator = Migrator(cast("Programs", cut), session.settings, session.files(), lambda _: None)
+        rows = migrator.migrate(session.running())
+    assert [row.version for row in rows] == ["001", "002"]
+    assert cut.times == 1
 
 
 def test_what_a_killed_run_left_in_the_container_is_swept_by_the_next_one(
