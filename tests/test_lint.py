@@ -105,6 +105,10 @@ def test_what_only_looks_like_it_is_let_through(sql: str) -> None:
     assert found(sql) == []
 
 
+def test_comments_without_end_keep_nobody_waiting() -> None:
+    assert found("/* x\n" * 3000 + "BEGIN;\n") == []  # a quarter of an hour, if each end were looked for from each
+
+
 def test_a_file_whose_text_the_history_does_not_keep_is_checked_too(tmp_path: Path) -> None:
     large = tmp_path / "002_b.sql"
     large.write_text("SELECT 1;\nCOMMIT;\n")

@@ -111,3 +111,7 @@ def test_the_search_path_of_a_function_is_not_that_of_the_file() -> None:
 def test_statements_are_told_apart_by_their_place() -> None:
     sql = "SELECT ';';\n  ALTER TABLE t DROP a;\n\"x;y\";"
     assert [sql[each.start : each.end] for each in split(sql)] == ["SELECT ';'", "\n  ALTER TABLE t DROP a", '\n"x;y"']
+
+
+def test_comments_without_end_keep_nobody_waiting() -> None:
+    assert [each.table for each in split("/* x\n" * 3000 + "ALTER TABLE t DROP a")] == [None]

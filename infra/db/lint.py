@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from infra.db.migration import Migration
 
 GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)"  # what may stand between two words
-QUOTED = (
-    r"""--[^\n]*|/\*(?:/\*.*?\*/|.)*?\*/|[eE]'(?:\\.|''|[^'\\])*'|'[^']*'|"[^"]*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"""
-)
+# A comment may hold another one. Nothing in it is tried twice (`++`), so that many without an end keep nobody waiting.
+COMMENT = r"--[^\n]*|/\*(?:[^*/]++|\*(?!/)|/(?!\*)|/\*.*?\*/)*+\*/"
+QUOTED = rf"""{COMMENT}|[eE]'(?:\\.|''|[^'\\])*'|'[^']*'|"[^"]*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"""
 COPY_DATA = re.compile(
     rf"(?is){QUOTED}|(?P<copy>\bcopy\b(?:--[^\n]*|/\*.*?\*/|'[^']*'|\"[^\"]*\"|[^;'\"])*?\bfrom{GAP}+stdin\b"
     r"(?:'[^']*'|[^;'])*;[^\n]*)\n(?:(?!\\\.\n).*?\n)??\\\.(?=\n|\Z)"

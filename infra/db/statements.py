@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A name in double quotes is kept as it is; all else here is not code.
+# A name in double quotes is kept as it is; all else here is not code. A comment is as in `lint.COMMENT`.
 NOT_CODE = re.compile(
     r"""(?xs)
     (?P<name>"(?:[^"]|"")*")
     | --[^\n]*
-    | /\*(?:/\*.*?\*/|.)*?\*/
+    | /\*(?:[^*/]++|\*(?!/)|/(?!\*)|/\*.*?\*/)*+\*/
     | (?<!\w)[eE]'(?:\\.|''|[^'\\])*'
     | '(?:''|[^'])*'
     | (?<![\w$])\$(?P<tag>\w*)\$.*?\$(?P=tag)\$
