@@ -158,6 +158,21 @@ def test_how_far_an_interrupted_psql_came_is_known_from_the_history(
     assert (run.done, run.running) == (done, running)
 
 
+@pytest.mark.parametrize(
+    ("applied", "done", "running"),
+    [
+        pytest.param(["000"], ["001"], NEXT, id="none of it is there: what was heard says which file it was"),
+        pytest.param(["000", "001", "002"], ["001", "002"], None, id="all of it is there"),
+    ],
+)
+def test_of_a_single_transaction_the_history_knows_all_or_nothing(
+    applied: list[str], done: list[str], running: Migration | None
+) -> None:
+    run = watch.Run((FILE, NEXT), single=True, running=NEXT, done=["001"])
+    run.settle([row(f"{version}_x") for version in applied])
+    assert (run.done, run.running) == (done, running)
+
+
 def test_a_lost_connection_ends_the_watching_and_not_the_run(backend: Backend) -> None:
     backend.is_lost = True
     found = events(backend, ["START 001", *[None] * 9, "DONE 001 2250", "END"])

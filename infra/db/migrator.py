@@ -326,7 +326,7 @@ class Migrator:
             self._wait_for_connection(database, run, tries, deadline)
             return
         with outcome.answering(run):
-            if not run.single and (rows := self._history_now(database)):
+            if rows := self._history_now(database):
                 run.settle(rows)  # a commit may have succeeded although psql did not live to say so
             left = self._settle(database, run)
         step = run.running

@@ -58,6 +58,8 @@ class Run:
         """Take from the history how far psql really came, when it was ended before all that it said was read."""
         there = {row.number for row in rows if row.status == "applied" or self.undoes}
         rest = [step for step in self.steps if (step.number in there) == step.undo]
+        if self.single and rest:
+            return  # all or nothing: only what was heard tells at which file it was
         self.done = [step.version for step in self.steps if step not in rest]
         if self.running not in rest:
             self.running = next(iter(rest), None)
