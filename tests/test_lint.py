@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -113,7 +112,7 @@ def test_a_file_whose_text_the_history_does_not_keep_is_checked_too(tmp_path: Pa
     large = tmp_path / "002_b.sql"
     large.write_text("SELECT 1;\nCOMMIT;\n")
     with pytest.raises(CannotWork) as caught:
-        lint.refuse_what_cannot_work([replace(migration("002_b", None), path=large)], "sql")
+        lint.refuse_what_cannot_work([migration("002_b", None)._replace(path=large)], "sql")
     assert caught.value.where == f"  sql/002_b.sql:2: {NESTING}"
 
 
@@ -142,7 +141,7 @@ def test_a_file_without_a_transaction_or_too_large_to_parse_is_not_checked(
     alone = migration("001_a", "SELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a);\n", transaction=False)
     large = tmp_path / "002_b.sql"
     large.write_text("COMMIT;\n\n")
-    lint.refuse_what_cannot_work([alone, replace(migration("002_b", None), path=large)], "sql")
+    lint.refuse_what_cannot_work([alone, migration("002_b", None)._replace(path=large)], "sql")
     lint.refuse_what_cannot_work([], "sql")
 
 

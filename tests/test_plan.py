@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -223,7 +222,7 @@ def test_a_database_with_tables_but_no_history_is_told_with_the_ways_out(tables:
 def squashed(label: str, *replaced: tuple[str, str]) -> Migration:
     """Return a file that takes the place of others."""
     file = migration(label, checksum="v1:ss")
-    return replace(file, directives=replace(file.directives, replaces=tuple(Replaced(*each) for each in replaced)))
+    return file._replace(directives=file.directives._replace(replaces=tuple(Replaced(*each) for each in replaced)))
 
 
 ONE = squashed("002_ab", ("001_a", "v1:aa"), ("002_b", "v1:aa"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -149,7 +148,7 @@ def driver(*steps: object, **options: object) -> str:
             id="no transaction: recorded before and after; what is not kept may have taken our statement away",
         ),
         pytest.param(
-            driver(replace(A, directives=replace(A.directives, lock_timeout="30s"))),
+            driver(A._replace(directives=A.directives._replace(lock_timeout="30s"))),
             LOCKED + SAFE + ONE.replace("BEGIN \\; ", "BEGIN \\; SET LOCAL lock_timeout = '30s' \\; ") + END,
             id="a lock timeout of the file's own",
         ),
@@ -165,7 +164,7 @@ def driver(*steps: object, **options: object) -> str:
             id="prepared statements of the file's own go, and ours comes back",
         ),
         pytest.param(
-            driver(replace(A, undo=True)),
+            driver(A._replace(undo=True)),
             f"{LOCKED}{SAME}{FORGET}{ONE.replace(ran('001', A_TEXTS), ran('001'))}{END}",
             id="back: the row goes",
         ),

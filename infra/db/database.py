@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infra.db import errors, history, psql
 from infra.db.servers import Identity, refusals
@@ -105,8 +104,7 @@ SELECT i.indexrelid::regclass::text FROM pg_index i WHERE NOT i.indisvalid ORDER
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(NamedTuple):
     """What the server says of itself when it is first asked.
 
     Attributes:
@@ -134,8 +132,7 @@ class Facts:
     encoding: str
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(NamedTuple):
     """Somebody else's session.
 
     Attributes:
@@ -160,8 +157,7 @@ class Backend:
     query: str
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """What a session is running.
 
     Attributes:

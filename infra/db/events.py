@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from infra.db.migration import Migration
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A file begins."""
 
     migration: Migration
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A file is applied and recorded."""
 
     migration: Migration
     duration_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """A file, or the server while it ran, said something: a notice, a warning, a query's result."""
 
     migration: Migration | None
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Doing:
+class Doing(NamedTuple):
     """What a long statement is doing at this moment."""
 
     migration: Migration
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Slow:
+class Slow(NamedTuple):
     """A statement took longer than `watch.SLOW`.
 
     Attributes:
@@ -58,15 +52,13 @@ class Slow:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """Another run holds the lock."""
 
     holder: str
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying:
+class Retrying(NamedTuple):
     """A file met its lock_timeout and was rolled back; it is tried again after a pause."""
 
     migration: Migration

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,8 +39,7 @@ READ = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
+class Applied(NamedTuple):
     """One row of the history.
 
     Attributes:
@@ -79,8 +77,7 @@ class Applied:
         return f"{self.version}_{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(NamedTuple):
     """All rows, in order, and what proves that they are still the same later.
 
     Attributes:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infra.db.errors import FilesError, UsageError
 from infra.db.rules import why_not_allowed
@@ -30,8 +29,7 @@ KEPT_TEXT = 1 << 20  # bytes of SQL that the history keeps; a larger file is rec
 CHECKSUM_RULE = "v1"  # names the rule in `Text.checksum`, so that another rule can follow one day
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """What a file says.
 
     Attributes:
@@ -46,8 +44,7 @@ class Text:
     head: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Replaced:
+class Replaced(NamedTuple):
     """A file that was squashed into another one.
 
     Attributes:
@@ -65,8 +62,7 @@ class Replaced:
         return int(self.label.partition("_")[0])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Directives:
+class Directives(NamedTuple):
     """What a file asks for in `-- migrate:` comments at its top.
 
     Attributes:
@@ -85,8 +81,7 @@ class Directives:
     run_time: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Migration:
+class Migration(NamedTuple):
     """One numbered change and, beside it, what undoes it.
 
     Attributes:

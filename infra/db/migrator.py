@@ -29,8 +29,7 @@ import random
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infra.db import errors, outcome, plan, psql, staging
 from infra.db.database import LOCK_POLL, TRANSIENT, describe
@@ -58,8 +57,7 @@ MOST_ROUNDS = 1000  # of planning anew; each means that another run has changed 
 CONNECTION = "connection"  # in the tries, beside the versions
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """Files and database, read at one moment.
 
     Attributes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 import enum
 import itertools
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infra.db.errors import CannotUndo, DriftError, HistoryMoved, InsideSquash, Refused, UsageError
 from infra.db.migration import kept_text, undoing
@@ -37,8 +36,7 @@ DONE = (Status.APPLIED, Status.BASELINE)
 DRIFT = (Status.EDITED, Status.MISSING, Status.OUT_OF_ORDER, Status.FAILED)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One version.
 
     Attributes:
@@ -113,7 +111,7 @@ def _squashed(file: Migration, row_of: dict[int, Applied]) -> dict[int, Applied]
     whole = first in starts and {number for number, _ in listed if number >= first[0]} == set(there)
     if not whole or not there.items() <= set(listed):
         return row_of
-    one = replace(own, name=file.name, checksum=file.text.checksum)
+    one = own._replace(name=file.name, checksum=file.text.checksum)
     return {**{number: row for number, row in row_of.items() if number > file.number}, file.number: one}
 
 

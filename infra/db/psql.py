@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infra.db import history
 
@@ -270,8 +270,7 @@ def _elapsed(start: str) -> str:
     return f"(extract(epoch FROM pg_catalog.clock_timestamp() - {start}) * 1000)::integer"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(NamedTuple):
     """One message of psql or of the server.
 
     Attributes:
@@ -312,8 +311,7 @@ class Message:
         return not self.sqlstate or bool(self.statement) or self.sqlstate.startswith(ENDS_SESSION)
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(NamedTuple):
     """A line of our driver: `START 001`, `DONE 001 12`, `BUSY`, ..."""
 
     word: str

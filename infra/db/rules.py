@@ -8,7 +8,7 @@ or locks hard is an error; what loses something that was asked to be lost, a war
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 TRANSACTION_CONTROL = "transaction-nesting"
 CONCURRENTLY = "ban-concurrent-index-creation-in-transaction"
@@ -33,8 +33,7 @@ class Matters(enum.Enum):
     LARGE = "a table that is not new and not small: the lock lasts as long as the work"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One rule.
 
     Attributes:

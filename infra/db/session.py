@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -135,7 +134,7 @@ class Session:
             connected = self.running()
             busy = connected.holder() is not None
             state = migrator.compare(connected.history(), busy=busy)
-            return state if state.history.rows else replace(state, unrecorded=connected.tables())
+            return state if state.history.rows else state._replace(unrecorded=connected.tables())
         except errors.DatabaseMissing:
             if self.server.kind != "embedded":  # which makes it when it is needed
                 raise

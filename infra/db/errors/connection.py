@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from infra.db.errors.base import Refused, ServerError
 
@@ -169,8 +169,7 @@ class ClientMissing(ServerError):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A connection that failed: who wanted to go where, and the line that came back."""
 
     host: str

@@ -8,8 +8,7 @@ belong to it (psql, pg_dump, pg_restore).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from infra.db.servers.process import Process
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where clients on this machine reach the server.
 
     Attributes:
@@ -34,8 +32,7 @@ class Address:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What the server that answered a connection says of itself.
 
     Attributes:
@@ -54,8 +51,7 @@ class Identity:
     tls: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Examination:
+class Examination(NamedTuple):
     """What only a server knows of its health.
 
     Attributes:

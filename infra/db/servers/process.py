@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK = 65536  # bytes; a pipe's usual size on Linux
 LITTLE = 4096  # bytes; who reads so little goes too often, and takes the processor from psql, which has more to say
-PAUSE = 0.01  # seconds
+PAUSE = 0.002  # seconds; the last line of all is waited for as long, too
 PATIENCE = 1.0  # seconds; psql that is interrupted first cancels its statement in the server
 STREAMS = ("stdout", "stderr", "feeder")  # the last one is the standard error of what feeds a psql
 HEAD = 4096  # bytes of pg_restore's script that hold its settings
