@@ -175,7 +175,7 @@ class Migrator:
         try:
             ended = self._rounds(database, history, choose, single=single, before=before)
         finally:
-            rows = ended.rows if ended else self._history_now(database)
+            rows = ended.rows if ended else self._history_now(database) or ()
             self.applied = [row for row in rows if row.version not in begun]
         return self.applied
 
@@ -255,12 +255,12 @@ class Migrator:
             history = self._read(database, deadline)
         return history
 
-    def _history_now(self, database: Database) -> Sequence[Applied]:
-        """Read the history for the report of a failure; a server that is gone has no more to say."""
+    def _history_now(self, database: Database) -> Sequence[Applied] | None:
+        """Read the history for the report of a failure; None: a server that is gone has no more to say."""
         try:
             return database.history().rows
         except errors.ToolError:
-            return ()
+            return None
 
     def _refuse(self, steps: Sequence[Migration], *, single: bool) -> None:
         from infra.db import lint  # noqa: PLC0415 - a run with nothing to do needs none of it
@@ -310,7 +310,7 @@ class Migrator:
         """End the backend and wait for its rollback; a server that is gone has rolled back by itself."""
         with contextlib.suppress(errors.ServerLost), contextlib.closing(database.again()) as fresh:
             fresh.terminate(application)
-            if rows := self._history_now(fresh):
+            if (rows := self._history_now(fresh)) is not None:
                 run.settle(rows)
             if run.running and not run.running.directives.transaction:
                 fresh.mark_failed(run.running.version)
@@ -320,20 +320,21 @@ class Migrator:
 
     def _after_failure(self, database: Database, run: Run, tries: dict[str, int], deadline: float) -> None:
         """Decide whether to try again (return) or to stop (raise), with what was applied safely on the disk."""
-        if run.running is None:
+        if run.running is None and not run.done:
             self._wait_for_connection(database, run, tries, deadline)
             return
         with outcome.answering(run):
-            if rows := self._history_now(database):
-                run.settle(rows)  # a commit may have succeeded although psql did not live to say so
+            rows = self._history_now(database)
+            # A commit may have succeeded although psql did not live to say so.
+            is_complete = rows is not None and run.settle(rows)
             left = self._settle(database, run)
-        step = run.running
-        if step is None:
+        if is_complete:
             return
-        if run.error and run.error.sqlstate in LOCK_STATES and step.directives.transaction:
-            self._pause_or_give_up(step, run, tries)
+        last = run.running or run.steps[-1]  # after which a single run commits
+        if run.error and run.error.sqlstate in LOCK_STATES and last.directives.transaction:
+            self._pause_or_give_up(last, run, tries)
             return
-        raise outcome.failure(step, run, folder=self._folder, left=left)
+        raise outcome.failure(run.running, run, folder=self._folder, left=left)
 
     def _wait_for_connection(self, database: Database, run: Run, tries: dict[str, int], deadline: float) -> None:
         """Wait a little when psql found no free connection, a bounded time; what else kept it from a file is final."""

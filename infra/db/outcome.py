@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 NOT_IN_TRANSACTION = "25001"  # active_sql_transaction: "... cannot run inside a transaction block"
 
 
-def failure(step: Migration, run: Run, *, folder: str, left: Sequence[str]) -> errors.ToolError:
-    """Return what ended a run at a file: the server was lost, or the file failed; see `failed`."""
+def failure(step: Migration | None, run: Run, *, folder: str, left: Sequence[str]) -> errors.ToolError:
+    """Return what ended a run: the server was lost, or a file failed; see `failed`."""
     error = run.error
     lost = error and (
         error.sqlstate.startswith("57P") or (not error.sqlstate and run.exit_code == psql.CONNECTION_LOST)
     )
     if error and lost:
-        return errors.ServerLost(f"{error.text} (while running {step.label})", consequence(run))
+        doing = f"while running {step.label}" if step else "while committing"
+        return errors.ServerLost(f"{error.text} ({doing})", consequence(run))
     return failed(step, run, folder=folder, left=left)
 
 
-def failed(step: Migration, run: Run, *, folder: str, left: Sequence[str] = ()) -> errors.MigrationFailed:
+def failed(step: Migration | None, run: Run, *, folder: str, left: Sequence[str] = ()) -> errors.MigrationFailed:
     """Put together what failed, where, and what state things are in.
 
     Args:
-        step: the file that failed.
+        step: the file that failed; None when it was the one COMMIT of all files.
         run: what psql has said.
         folder: the files', as people type it.
         left: invalid indexes that the file left behind.
@@ -41,24 +42,24 @@ def failed(step: Migration, run: Run, *, folder: str, left: Sequence[str] = ()) 
     if left:
         state += f"\nInvalid indexes are left to be dropped: {', '.join(left)}."
     error, line = run.error, None
-    if error and error.version == step.version:
+    if error and step and error.version == step.version:
         line = psql.locate(error, step.text.sql)
     message, hint = _own_words(error) if error else (_without_error(run), "")
-    if error and not error.version:
+    if error and step and not error.version:
         message = f"its statements ran, but it could not be recorded in the history: {message}"
     return errors.MigrationFailed(
-        version=step.version,
-        name=step.name,
-        file=f"{folder}/{step.file_name}" + ("" if step.path else " (the history's copy)"),
+        version=step.version if step else None,
+        name=step.name if step else None,
+        file=f"{folder}/{step.file_name}" + ("" if step.path else " (the history's copy)") if step else None,
         line=line,
         message=message,
         sqlstate=error.sqlstate or None if error else None,
         detail=error.detail or error.context or None if error else None,
         hint=hint or None,
-        excerpt=_excerpt(error, step, line) if error else "",
+        excerpt=_excerpt(error, step, line) if error and step else "",
         consequence=state,
-        undo=step.undo,
-        is_marked=not step.directives.transaction,
+        undo=run.undoes,
+        is_marked=step is not None and not step.directives.transaction,
     )
 
 

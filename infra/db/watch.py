@@ -54,15 +54,21 @@ class Run:
         swept = self.error is not None and not self.error.version and "No such file or directory" in self.error.text
         return self.ended == "STALE" or swept
 
-    def settle(self, rows: Sequence[Applied]) -> None:
-        """Take from the history how far psql really came, when it was ended before all that it said was read."""
+    def settle(self, rows: Sequence[Applied]) -> bool:
+        """Take from the history how far psql really came, when it was ended before all that it said was read.
+
+        Returns:
+            Whether all of it is there.
+
+        """
         there = {row.number for row in rows if row.status == "applied" or self.undoes}
         rest = [step for step in self.steps if (step.number in there) == step.undo]
         if self.single and rest:
-            return  # all or nothing: only what was heard tells at which file it was
+            return False  # all or nothing: only what was heard tells at which file it was
         self.done = [step.version for step in self.steps if step not in rest]
         if self.running not in rest:
             self.running = next(iter(rest), None)
+        return not rest
 
 
 @dataclass(slots=True)

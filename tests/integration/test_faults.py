@@ -224,13 +224,14 @@ class Lost(Recorded):
         return psql.CONNECTION_LOST
 
 
-def test_a_commit_of_which_psql_heard_no_more_counts(external: Project) -> None:
+@pytest.mark.parametrize(("single", "last_word"), [(False, " DONE 002 "), (True, " END")])
+def test_a_commit_of_which_psql_heard_no_more_counts(external: Project, *, single: bool, last_word: str) -> None:
     external.write("001_one.sql", "CREATE TABLE one ();")
     external.write("002_two.sql", "CREATE TABLE two ();")
     with contextlib.closing(session_of(external)) as session:
-        cut = Cut(session.server, " DONE 002 ")
+        cut = Cut(session.server, last_word)
         migrator = Migrator(cast("Programs", cut), session.settings, session.files(), lambda _: None)
-        rows = migrator.migrate(session.running())
+        rows = migrator.migrate(session.running(), single=single)
     assert [row.version for row in rows] == ["001", "002"]
     assert cut.times == 1
 

@@ -165,6 +165,31 @@ def test_single_applies_all_or_nothing(three: Project) -> None:
     assert three.applied() == ["001", "002", "003"]
 
 
+def test_a_single_run_whose_commit_is_refused_has_failed_and_says_how_to_find_the_file(three: Project) -> None:
+    deferred = "CREATE TABLE three (i int PRIMARY KEY, of int REFERENCES three DEFERRABLE INITIALLY DEFERRED);"
+    three.write("003_three.sql", f"{deferred}\nINSERT INTO three VALUES (1, 7);\n")
+    done = three.invoke("migrate", "--single", "--json")
+    assert json.loads(done.out) == {
+        "applied": [],
+        "failed": {
+            "version": None,
+            "name": None,
+            "file": None,
+            "line": None,
+            "sqlstate": "23503",
+            "message": 'insert or update on table "three" violates foreign key constraint "three_of_fkey"',
+            "detail": 'Key (of)=(7) is not present in table "three".',
+            "hint": None,
+        },
+    }
+    assert done.code == 3
+    assert "The COMMIT of all files failed (SQLSTATE 23503)" in done.err
+    assert "All of it was rolled back" in done.err
+    assert three.tables() == set()
+    again = three.invoke("migrate")  # as it says
+    assert (again.code, "003_three failed (SQLSTATE 23503)" in again.err) == (3, True)
+
+
 def test_a_file_without_a_transaction_is_recorded_and_a_failed_one_is_marked_with_what_it_left(three: Project) -> None:
     three.write("003_three.sql", "-- migrate: no-transaction\nCREATE INDEX CONCURRENTLY two_i ON two (i);\n")
     assert three.invoke("migrate").code == 0

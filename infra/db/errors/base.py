@@ -41,9 +41,9 @@ class MigrationFailed(ToolError):
     """A migration failed.
 
     Attributes:
-        version: of the migration.
-        name: of the migration.
-        file: as people type it.
+        version: of the migration; None when it is not known which one is to blame.
+        name: of the migration, likewise.
+        file: as people type it, likewise.
         line: the line the error is about; None when it is about none.
         sqlstate: the server's code; None when psql failed by itself.
         message: what the server or psql said.
@@ -57,9 +57,9 @@ class MigrationFailed(ToolError):
     def __init__(  # noqa: PLR0913 - the parts of a failure, each named at the call
         self,
         *,
-        version: str,
-        name: str,
-        file: str,
+        version: str | None,
+        name: str | None,
+        file: str | None,
         line: int | None,
         message: str,
         consequence: str,
@@ -72,13 +72,11 @@ class MigrationFailed(ToolError):
     ) -> None:
         """Keep the parts and build the sentence; `is_marked`: the history says `failed`, which stops the next run."""
         said = [message, *(f"{word}: {text}" for word, text in (("Detail", detail), ("Hint", hint)) if text)]
+        what = f"{'Undoing ' if undo else ''}{version}_{name}" if version else "The COMMIT of all files"
         place = f"{file}:{line}" if line else file
         super().__init__(
-            f"{f'Undoing {version}_{name}' if undo else f'{version}_{name}'} failed"
-            + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
-            + ": "
-            + "\n".join(said),
-            where=f"  {place}" + (f"\n{excerpt}" if excerpt else ""),
+            f"{what} failed{f' (SQLSTATE {sqlstate})' if sqlstate else ''}: " + "\n".join(said),
+            where=(f"  {place}" + (f"\n{excerpt}" if excerpt else "")) if place else "",
             consequence=consequence,
             next=(
                 f"Mend the down script and accept it:  invoke migrate-resolve {version} --applied\n"
@@ -88,6 +86,9 @@ class MigrationFailed(ToolError):
                 f"  invoke migrate-resolve {version} --pending\n  invoke migrate"
                 if is_marked
                 else "Mend the file, then:  invoke migrate"
+                if version
+                else "Find the file to mend: without --single a run stops at it, and those before it stay applied:\n"
+                "  invoke migrate"
             ),
         )
         self.version, self.name, self.file, self.line = version, name, file, line
