@@ -142,9 +142,29 @@ def test_only_a_migration_of_the_folder_gets_another_number(checkout: Path, name
         scaffold.renumber(checkout, name, "009")
 
 
-def test_of_two_files_with_one_number_the_row_belongs_to_the_one_of_its_name() -> None:
-    rows = [row("011_a")]
-    same = ["011_a.sql", "011_b.sql"]
-    assert scaffold.applied("011_a.sql", same, rows) == "2026-01-31 12:00 by ann"
-    assert scaffold.applied("011_b.sql", same, rows) == ""
-    assert scaffold.applied("11_renamed.sql", ["11_renamed.sql"], rows) != ""
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("011_a.sql", "SELECT 2;", "2026-01-31 12:00 by ann"),
+        ("11_renamed.sql", "SELECT 1;\r\n", "2026-01-31 12:00 by ann"),
+        ("011_b.sql", "SELECT 2;", ""),
+        ("011_b.sql", "", ""),
+        ("011_gone.sql", None, ""),
+        ("012_a.sql", "SELECT 1;", ""),
+    ],
+)
+def test_a_row_of_its_number_is_a_files_own_when_it_has_its_name_or_its_text(
+    tmp_path: Path, name: str, text: str | None, expected: str
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    rows = [row("011_a", checksum=migration.kept_text("SELECT 1;\n").checksum)]
+    assert scaffold.applied(tmp_path / name, rows) == expected
+
+
+def test_of_two_files_with_one_number_and_text_the_row_belongs_to_the_one_of_its_name(tmp_path: Path) -> None:
+    for name in ("011_a.sql", "011_b.sql"):
+        (tmp_path / name).write_text("SELECT 1;\n", encoding="utf-8")
+    rows = [row("011_a", checksum=migration.kept_text("SELECT 1;\n").checksum)]
+    assert scaffold.applied(tmp_path / "011_a.sql", rows) == "2026-01-31 12:00 by ann"
+    assert scaffold.applied(tmp_path / "011_b.sql", rows) == ""

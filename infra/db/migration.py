@@ -253,6 +253,14 @@ def kept_text(sql: str) -> Text:
     return Text(checksum=f"{CHECKSUM_RULE}:{hashlib.sha256(sql.encode()).hexdigest()}", sql=sql, head=_head(sql))
 
 
+def checksum(path: Path) -> str:
+    """Return the checksum of one file; empty when it cannot have been applied as it is."""
+    try:
+        return read_text(path).checksum
+    except _BadFile:
+        return ""
+
+
 def read_text(path: Path) -> Text:
     """Read, check and fingerprint one file as a stream."""
     digest = hashlib.sha256()

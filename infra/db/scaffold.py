@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from infra.db.errors import GitFailed, NameUnusable, NotAPair
 from infra.db.git import git
-from infra.db.migration import FILE_NAME
+from infra.db.migration import FILE_NAME, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,31 +145,20 @@ def elsewhere(folder: Path) -> list[Taken]:
     return list(found.values())
 
 
-def same_number(folder: Path, name: str) -> list[str]:
-    """Return the files of a folder that have the number of a file, itself included."""
-    wanted = _named(name)
-    return [
-        path.name
-        for path in sorted(folder.iterdir())
-        if wanted
-        and (found := _named(path.name))
-        and not found["down"]
-        and int(found["version"]) == int(wanted["version"])
-    ]
-
-
-def applied(name: str, same: Sequence[str], rows: Sequence[Applied]) -> str:
+def applied(file: Path, rows: Sequence[Applied]) -> str:
     """Return when and by whom a file was applied; empty when it was not.
 
     Args:
-        name: of the file.
-        same: the files that have its number.
-        rows: the history; a row of that number is this file's when it has its name, or when there is no other file.
+        file: a migration; it need not be there.
+        rows: the history; a row of its number is this file's when it has its name, or else its text (a renamed file).
 
     """
-    wanted = _named(name)
+    named = _named(file.name)
     for row in rows:
-        if wanted and row.number == int(wanted["version"]) and (row.name == wanted["name"] or len(same) == 1):
+        if not named or row.number != int(named["version"]):
+            continue
+        is_renamed = row.checksum == checksum(file) and not file.with_name(f"{row.label}.sql").exists()
+        if row.name == named["name"] or is_renamed:
             return row.since
     return ""
 

@@ -116,7 +116,8 @@ class Session:
             rows = self.history().rows
         except errors.ToolError:
             return errors.NumberTaken(error, [(name, "") for names in error.same for name in names], asked=False)
-        known = [(name, scaffold.applied(name, names, rows)) for names in error.same for name in names]
+        folder = self.given.migrations_dir
+        known = [(name, scaffold.applied(folder / name, rows)) for names in error.same for name in names]
         return errors.NumberTaken(error, known, asked=True)
 
     def history(self) -> History:

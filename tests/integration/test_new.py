@@ -43,6 +43,16 @@ def test_a_number_that_another_branch_took_is_skipped_and_the_branch_is_named(ex
     assert (external.folder / "012_x.sql").is_file()
 
 
+def test_a_file_whose_number_another_branch_has_applied_here_gets_another_one(external: Project) -> None:
+    applied(external, "010", "011")
+    (external.folder / "011_step.sql").unlink()
+    (external.folder / "011_step.down.sql").unlink()
+    external.write("011_other.sql", "CREATE TABLE other ();")
+    done = external.invoke("migrate-new", "--renumber", "011_other.sql")
+    assert done.code == 0, done
+    assert external.status() == {"010": "applied", "011": "missing", "012": "pending"}
+
+
 def test_two_files_of_one_number_are_named_with_what_is_known_and_mended_by_the_command(anywhere: Project) -> None:
     applied(anywhere, "010", "011")
     write(anywhere, "011", name="other")

@@ -32,7 +32,7 @@ def renumber(session: Session, name: str) -> list[str]:
     """Move a pair that is not applied to the next free number; what became of each file."""
     folder = session.given.migrations_dir
     name = name.replace("\\", "/").rpartition("/")[2]
-    if since := scaffold.applied(name, scaffold.same_number(folder, name), session.history().rows):
+    if since := scaffold.applied(folder / name, session.history().rows):
         raise errors.AppliedAlready(name, since)
     elsewhere = scaffold.elsewhere(folder)
     _tell_taken(session, folder, elsewhere)
