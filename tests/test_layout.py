@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.db.layout import fold
+from infra.db.layout import fold, size
 
 COMMAND = "invoke migrate-resolve 004 --applied"
 
@@ -64,3 +64,11 @@ def test_a_long_line_is_folded_between_words_and_never_inside_a_command(text: st
 
 def test_where_there_is_no_terminal_nothing_is_folded() -> None:
     assert fold("word " * 100, 0) == "word " * 100
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 kB"), (12_300, "12 kB"), (999_400, "999 kB"), (3_449_000, "3.4 MB"), (2 * 10**9, "2,000.0 MB")],
+)
+def test_a_size_is_said_in_the_unit_that_shows_it(count: int, words: str) -> None:
+    assert size(count) == words

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import psutil
 
-from infra.db import errors, staging
+from infra.db import errors, layout, staging
 from infra.db.database import describe
 from infra.db.servers.process import chunks, outcome
 
@@ -209,7 +209,7 @@ class _Dump:
                 write(item[1])
             else:
                 self._hear(item[1])
-            self.tell(f"waits for {self.blockers[0]}" if self.blockers else f"{self.size / 1e6:,.1f} MB{self.doing}")
+            self.tell(f"waits for {self.blockers[0]}" if self.blockers else f"{layout.size(self.size)}{self.doing}")
         if code := self.process.wait():
             raise self._failure(code)
 

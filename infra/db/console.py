@@ -262,9 +262,7 @@ class Console:
 
     def left_behind(self, left: Leftover) -> None:
         """Say that a killed run left a copy, and how to remove it."""
-        from infra.db import findings  # noqa: PLC0415 - one task's
-
-        size = "" if left.size is None else f", {findings.megabytes(left.size)}"
+        size = "" if left.size is None else f", {layout.size(left.size)}"
         self.say(
             f"A run that was killed left a copy, made {left.made_at:%Y-%m-%d %H:%M} UTC{size}: {left.name}\n"
             f"  remove it:  {left.removal}",

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infra.db import catalogue, locks
+from infra.db import catalogue, layout, locks
 from infra.db.catalogue import Difference, Kind
 
 if TYPE_CHECKING:
@@ -277,9 +277,9 @@ def lines(each: Tried) -> Iterator[str]:
     for lock in each.locks:
         yield f"{lock.mode:<22} on {short(lock.table)} for {duration(lock.seconds)} ({count(lock.rows)})"
     for table in each.rewritten:
-        yield f"writes anew {short(table.name)} ({megabytes(table.size)})"
+        yield f"writes anew {short(table.name)} ({layout.size(table.size)})"
     for index in each.indexes:
-        yield f"builds {short(index.name)} on {short(index.table)} ({megabytes(index.size)})"
+        yield f"builds {short(index.name)} on {short(index.table)} ({layout.size(index.size)})"
     for rows in each.rows:
         yield f"rows of {short(rows.table)}: {rows.inserted:,} new, {rows.updated:,} changed, {rows.deleted:,} deleted"
     for word, objects in (("creates", each.created), ("alters", each.altered), ("drops", each.dropped)):
@@ -360,11 +360,6 @@ def duration(seconds: float) -> str:
     if seconds < 10:
         return f"{seconds:.1f} s"
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-
-
-def megabytes(size: int) -> str:
-    """Return a size as people say it."""
-    return f"{size / 1e6:,.1f} MB"
 
 
 def count(rows: int) -> str:

@@ -1,4 +1,4 @@
-"""How lines that are longer than a terminal is wide are folded: between words, and never inside a command."""
+"""How sizes are said, and how lines that are longer than a terminal is wide are folded: never inside a command."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ COMMAND = re.compile(r"(?:invoke|docker|python|createdb|chmod|find|git|pg_isread
 QUOTED = re.compile(r"(?<!\w)'[^']{1,60}'(?!\w)")  # to be written into a file, say
 LITERAL = re.compile(r" *[-+@^]")  # a line of a difference, or the mark below one of a file
 ITEM = range(1, 6)  # blanks before an item of a list; its further lines hang below its words
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people say it: `12 kB`, `3.4 MB`."""
+    return f"{count / 1e3:,.0f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
 
 
 def fold(text: str, width: int) -> str:

@@ -14,7 +14,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from infra.db import backup, errors, psql, reset, staging
+from infra.db import backup, errors, layout, psql, reset, staging
 from infra.db.servers.process import lines, outcome
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Holdings:
     has_public: bool
 
     def __str__(self) -> str:
-        return f"{self.tables} tables ({self.size / 1e6:,.1f} MB on the disk)"
+        return f"{self.tables} tables ({layout.size(self.size)} on the disk)"
 
 
 def refuse_other_files(file: Path, shown: str) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from infra.db import backup, database, errors, psql, settings
+from infra.db import backup, database, errors, layout, psql, settings
 from infra.db.servers import clients, wheel
 from infra.db.servers.external import External
 from tests.systems import needs_scripts, needs_signals, needs_utf8_variables
@@ -113,7 +113,7 @@ def test_a_backup_is_private_and_has_a_record_that_sha256sum_takes(filled: Proje
     comment, line, end = record.read_text().split("\n")
     assert comment.startswith("# made by invoke db.backup of server ")
     assert (line, end) == (f"{hashlib.sha256(dump.read_bytes()).hexdigest()}  {dump.name}", "")
-    assert f"{dump.name} (0.0 MB)" in done.out
+    assert f"{dump.name} ({dump.stat().st_size / 1e3:.0f} kB)" in done.out
     assert f"Next: invoke db.restore {dump}" in done.out
 
 
@@ -300,8 +300,8 @@ def test_how_far_it_is_is_told_in_bytes_and_tables(outside: Project) -> None:
     connected = database.connect(server, given, server.start(print))
     with contextlib.closing(connected):
         taken = backup.take(server, connected, given, told.append)
-    assert any(re.fullmatch(r"[\d.]+ MB, table \d of 3: public\.two", each) for each in told), told
-    assert f"{taken.size / 1e6:,.1f} MB, table 3 of 3: " in told[-2]  # the last one is about reading it back
+    assert any(re.fullmatch(r"[\d.]+ [kM]B, table \d of 3: public\.two", each) for each in told), told
+    assert f"{layout.size(taken.size)}, table 3 of 3: " in told[-2]  # the last one is about reading it back
 
 
 def test_a_role_that_row_security_holds_back_is_told_what_it_needs(outside: Project) -> None:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.db import backup, database, errors, reset, restore
+from infra.db import backup, database, errors, layout, reset, restore
 
 if TYPE_CHECKING:
     from infra.db.backup import Backup
@@ -19,7 +19,7 @@ def back_up(session: Session, out: Path | None = None) -> Backup:
     session.console.step("Taking a backup")
     connected = session.database or session.running()
     taken = backup.take(session.server, connected, session.settings, session.console.working, out=out)
-    session.console.step(f"Backup: {session.settings.shown(taken.file)} ({taken.size / 1e6:,.1f} MB), read back.")
+    session.console.step(f"Backup: {session.settings.shown(taken.file)} ({layout.size(taken.size)}), read back.")
     if taken.removed:
         names = ", ".join(file.name for file in taken.removed)
         session.console.step(f"Removed, to keep the newest {session.settings.backup_keep} (BACKUP_KEEP): {names}.")

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from infra.db import clone, errors, findings, lint, plan, rehearse, scratch, verify
+from infra.db import clone, errors, findings, layout, lint, plan, rehearse, scratch, verify
 from infra.db.work import throwaway
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _rehearsed(session: Session, *, to: str | None, data: bool) -> tuple[finding
             what = "" if data else "the schema of "
             session.console.step(f"Copying {what}{session.settings.name} into a throw-away database on {place}")
             here, there = (session.server, connected), (made.programs, made.database)
-            clone.copy(here, there, data=data, progress=lambda size: session.console.working(f"{size / 1e6:,.1f} MB"))
+            clone.copy(here, there, data=data, progress=lambda size: session.console.working(layout.size(size)))
         trial = rehearse.Rehearsal(
             made=made,
             files=migrator.files,
