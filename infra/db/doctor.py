@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from infra.db.servers import Address, Examination, Server
     from infra.db.settings import Settings
 
-TEMPORARY = ("invoke-migrate-*", "invoke-restore-*", "invoke-copy-*")
 OLD = 24 * 3600  # seconds; a file of a run that has not been written to for that long belongs to no run any more
 LITTLE, TOO_LITTLE = 1 << 30, 100 << 20  # bytes of free space
 OLDEST_PGVECTOR = (0, 7)  # the first that has halfvec
@@ -311,7 +310,7 @@ def _left_here(settings: Settings, *, before: float) -> Iterator[tuple[str, str]
         before: what was last written to before then (seconds since 1970) is in nobody's use.
 
     """
-    ours = ((folder, pattern) for folder in staging.places() for pattern in TEMPORARY)
+    ours = ((folder, pattern) for folder in staging.places() for pattern in staging.names())
     for folder, pattern in (*ours, (settings.backup_dir, ".*.partial")):
         for found in sorted(folder.glob(pattern)):
             with contextlib.suppress(FileNotFoundError):  # its run has just ended

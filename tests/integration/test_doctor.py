@@ -609,8 +609,8 @@ def test_what_killed_runs_left_on_this_machine_is_found_after_a_day_and_its_mend
 ) -> None:
     backups = tmp_path / "backups"
     backups.mkdir()
-    old = [tmp_path / "temporary" / "invoke-migrate-old", backups / ".x.dump.partial"]
-    new = [tmp_path / "temporary" / "invoke-migrate-new", backups / ".y.dump.partial"]
+    old = [tmp_path / "temporary" / "invoke-migrate-old.1", backups / ".x.dump.partial"]
+    new = [tmp_path / "temporary" / "invoke-migrate-new.2", backups / ".y.dump.partial"]
     for folder in (old[0], new[0]):
         folder.mkdir()
     for file in (old[1], new[1]):
