@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infra.db import errors
 
@@ -25,8 +25,7 @@ PORT = re.compile(r"(?:(?:(?P<ip>\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:]+\]):)?(?P<hos
 VOLUME = re.compile(r"(?P<key>[\w][\w.-]*):(?P<target>/[^:]*)(?::(?P<mode>ro|rw))?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Port:
+class Port(NamedTuple):
     """A published port.
 
     Attributes:
@@ -41,8 +40,7 @@ class Port:
     container: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Volume:
+class Volume(NamedTuple):
     """A named volume.
 
     Attributes:
@@ -59,8 +57,7 @@ class Volume:
     mode: str = "rw"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Healthcheck:
+class Healthcheck(NamedTuple):
     """How the engine looks whether the service is well; durations in nanoseconds, 0 for the engine's default."""
 
     test: tuple[str, ...]

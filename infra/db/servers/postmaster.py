@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -20,8 +20,7 @@ CLOCKS_DIFFER = 3.0  # seconds between the system's and PostgreSQL's idea of a s
 NO_PROCESS = 2**31 - 1  # above every system's largest process id
 
 
-@dataclass(frozen=True, slots=True)
-class Postmaster:
+class Postmaster(NamedTuple):
     """What `postmaster.pid` says (PostgreSQL's source: miscadmin.h, LOCK_FILE_LINE_*).
 
     Attributes:

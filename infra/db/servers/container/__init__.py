@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from infra.db import errors
 from infra.db.servers import clients, libpq
-from infra.db.servers.container import examining, making, programs, removing, troubles
+from infra.db.servers.container import making, programs, removing, troubles
 from infra.db.servers.container.checkout import Checkout, addresses
 from infra.db.servers.container.engine import Engine, asking, find_engine
 from infra.db.servers.process import Recorded, foreground
@@ -202,4 +202,6 @@ class Container:
 
     def examine(self) -> Examination:
         """Look at the engine, the image, the container and the port; see the Protocol."""
+        from infra.db.servers.container import examining  # noqa: PLC0415 - only the doctor needs it, and what it loads
+
         return examining.examine(self._here)

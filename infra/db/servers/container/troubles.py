@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from infra.db import errors
-from infra.db.servers import postmaster
 from infra.db.servers.container import programs
 from infra.db.servers.container.checkout import SERVICE, addresses, data_volume
 from infra.db.servers.container.engine import asking
@@ -93,6 +92,8 @@ def taken(here: Checkout, port: int, but: str | None = None) -> errors.PortTaken
     for each in here.engine.client.api.containers():
         if each["Id"] != but and any(bound.get("PublicPort") == port for bound in each.get("Ports") or []):
             return errors.PortTaken(port, str(each["Names"][0]).lstrip("/"))
+    from infra.db.servers import postmaster  # noqa: PLC0415 - loads psutil, which only this and the doctor need here
+
     is_here = here.engine.endpoint.host == "127.0.0.1"
     return errors.PortTaken(port, "", postmaster.listener(port) if is_here else "")
 
