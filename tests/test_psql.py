@@ -15,7 +15,7 @@ from tests.values import migration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROW_HASH = "hashtidextended(ctid, hashtextextended(xmin::text, 0))"
+ROW_HASH = "hashtidextended(ctid, (age('3'::xid)::bigint - age(xmin)) & 4294967295)"
 DIGEST = f"(SELECT coalesce(bit_xor({ROW_HASH}), 0) FROM public.schema_migrations)"
 LOCKED = r"""SELECT pg_catalog.pg_try_advisory_lock(1297044036, 1161909592) AS _migrate_locked \gset
 \if :_migrate_locked
