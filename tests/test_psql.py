@@ -68,8 +68,9 @@ FORGET = prepared(
     1,
     f"DELETE FROM public.schema_migrations USING guard WHERE fault = '' AND version = $4 RETURNING {elapsed('$2')}",
 )
-AGAIN = f"DEALLOCATE ALL;\n{RECORD}"
-SAFE = SAME + RECORD
+AGAIN = f"DEALLOCATE ALL \\;\n{RECORD}"
+START = "\\echo tok START\n"
+SAFE = SAME + RECORD + START
 STOPPED = r"""\if :_migrate_good
 \else
 \echo tok :_migrate_fault
@@ -78,24 +79,20 @@ STOPPED = r"""\if :_migrate_good
 """
 A, B = migration("001_a"), migration("002_b", "SELECT ':x'", down="DROP x;\n")
 A_TEXTS, B_TEXTS = (
-    "'a', 'v1:aa', $mtok$SELECT 1;\n$mtok$, NULL",
-    "'b', 'v1:aa', $mtok$SELECT ':x'$mtok$, $mtok$DROP x;\n$mtok$",
+    r"E'001', E'a', E'v1:aa', E'SELECT 1;\n', NULL",
+    r"E'002', E'b', E'v1:aa', E'SELECT '':x''', E'DROP x;\n'",
 )
-
-
-def start(version: str) -> str:
-    return f"\\echo tok START {version}\n"
 
 
 def included(version: str, more: str = "") -> str:
     return (
         f"\\ir {version}.sql\n\\unrestrict tok\n"
-        f"RESET SESSION AUTHORIZATION \\; RESET ROLE \\; RESET client_encoding;\n{more}"
+        f"RESET SESSION AUTHORIZATION \\; RESET ROLE \\; RESET client_encoding \\;\n{more}"
     )
 
 
 def ran(version: str, texts: str = "", more: str = "") -> str:
-    values = f"'{version}', {texts}" if texts else f"'{version}'"
+    values = texts or f"'{version}'"
     row = f"EXECUTE migrate_tok (:'_migrate_xact', :'_migrate_start', :_migrate_digest, {values}) \\gset\n"
     return included(version, more) + row + STOPPED
 
@@ -104,19 +101,16 @@ def done(version: str) -> str:
     return f"{TIDY}\\echo tok DONE {version} :_migrate_ms\n"
 
 
-ONE = f"{start('001')}BEGIN \\; {BEGUN}{ran('001', A_TEXTS)}COMMIT \\;\n{done('001')}"
+ONE = f"BEGIN \\; {BEGUN}{ran('001', A_TEXTS)}COMMIT \\;\n{done('001')}"
 OF_TWO = (
-    f"{start('001')}BEGIN \\; {OFF}{BEGUN}{ran('001', A_TEXTS)}COMMIT \\;\n{done('001')}"
-    f"{start('002')}BEGIN \\; {BEGUN}{ran('002', B_TEXTS)}COMMIT \\;\n{done('002')}"
+    f"BEGIN \\; {OFF}{BEGUN}{ran('001', A_TEXTS)}COMMIT \\;\n{done('001')}"
+    f"BEGIN \\; {BEGUN}{ran('002', B_TEXTS)}COMMIT \\;\n{done('002')}"
 )
-OF_SINGLE = (
-    f"{start('001')}{BEGUN}{ran('001', A_TEXTS)}{done('001')}"
-    f"{start('002')}{BEGUN}{ran('002', B_TEXTS)}{done('002')}COMMIT;\n"
-)
+OF_SINGLE = f"{BEGUN}{ran('001', A_TEXTS)}{done('001')}{BEGUN}{ran('002', B_TEXTS)}{done('002')}COMMIT;\n"
 LONE_GUARD = guard("pg_catalog.pg_current_xact_id_if_assigned() IS NULL", "(:_migrate_digest)", "'003'")
 LONE_ELAPSED = elapsed(":'_migrate_start'::timestamptz")
-LONE = rf"""{start("003")}INSERT INTO public.schema_migrations (version, name, checksum, sql, down_sql, status)
-VALUES ('003', 'c', 'v1:aa', NULL, NULL, 'running')
+LONE = rf"""INSERT INTO public.schema_migrations (version, name, checksum, sql, down_sql, status)
+VALUES (E'003', E'c', E'v1:aa', NULL, NULL, 'running')
 ON CONFLICT (version) DO UPDATE SET status = 'running', applied_at = pg_catalog.clock_timestamp();
 SELECT {DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \gset
 SET lock_timeout = '1s';
@@ -139,7 +133,7 @@ def driver(*steps: object, **options: object) -> str:
         pytest.param(driver(A, B), LOCKED + SAFE + OF_TWO + END, id="two files, the last commit flushes both"),
         pytest.param(
             driver(A, B, single=True),
-            f"{LOCKED}{SAME}BEGIN;\n{RECORD}{OF_SINGLE}{END}",
+            f"{LOCKED}{SAME}BEGIN;\n{RECORD}{START}{OF_SINGLE}{END}",
             id="single: one transaction, clean",
         ),
         pytest.param(
@@ -165,7 +159,7 @@ def driver(*steps: object, **options: object) -> str:
         ),
         pytest.param(
             driver(A._replace(undo=True)),
-            f"{LOCKED}{SAME}{FORGET}{ONE.replace(ran('001', A_TEXTS), ran('001'))}{END}",
+            f"{LOCKED}{SAME}{FORGET}{START}{ONE.replace(ran('001', A_TEXTS), ran('001'))}{END}",
             id="back: the row goes",
         ),
         pytest.param(
@@ -378,7 +372,7 @@ def errors_of(text: str) -> list[tuple[str, str]]:
 
 def test_the_reader_gives_each_message_once_it_is_whole_and_markers_and_results_at_once() -> None:
     output = read(
-        ("stdout", "tok START 001"),
+        ("stdout", "tok START"),
         *errors_of(DO_NOTICE),
         ("stdout", "1|tok DONE 001 5"),
         ("stdout", ""),
@@ -387,7 +381,7 @@ def test_the_reader_gives_each_message_once_it_is_whole_and_markers_and_results_
         ("stdout", "tok END"),
     )
     assert output == [
-        Marker("START", ("001",)),
+        Marker("START", ()),
         "1|tok DONE 001 5",
         "",
         NOTICE,

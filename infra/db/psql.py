@@ -11,6 +11,7 @@ One psql runs a whole plan from a driver script. Three things keep a file from d
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -137,9 +138,8 @@ def driver(
     )
     if single:
         yield "BEGIN;\n"
-    yield _prepare(token, undo=steps[0].undo)
+    yield f"{_prepare(token, undo=steps[0].undo)}\\echo {token} START\n"
     for number, step in enumerate(steps, start=1):
-        yield f"\\echo {token} START {step.version}\n"
         yield from (
             _in_transaction(step, token=token, flush=number == len(steps), single=single)
             if step.directives.transaction
@@ -190,7 +190,7 @@ def _in_transaction(step: Migration, *, token: str, flush: bool, single: bool) -
     )
     yield " \\; ".join(begin) + "\n"
     yield _include(step, token)
-    values = f"'{step.version}'" if step.undo else _values(step, token)
+    values = f"'{step.version}'" if step.undo else _values(step)
     yield f"EXECUTE {_prepared(token)} (:'_migrate_xact', :'_migrate_start', :_migrate_digest, {values}) \\gset\n"
     yield _stop_at_fault(token)
     if not single:
@@ -204,7 +204,7 @@ def _statement_by_statement(step: Migration, *, token: str) -> Iterator[str]:
     else:
         yield (
             f"INSERT INTO {history.TABLE} (version, name, checksum, sql, down_sql, status)\n"
-            f"VALUES ({_values(step, token)}, 'running')\n"
+            f"VALUES ({_values(step)}, 'running')\n"
             f"ON CONFLICT (version) DO UPDATE SET status = 'running', applied_at = pg_catalog.clock_timestamp();\n"
         )
     yield f"SELECT {history.DIGEST} AS _migrate_digest, pg_catalog.clock_timestamp() AS _migrate_start \\gset\n"
@@ -227,15 +227,16 @@ def _statement_by_statement(step: Migration, *, token: str) -> Iterator[str]:
 
 
 def _include(step: Migration, token: str) -> str:
-    """Run a file. Whatever role, encoding and prepared statements it leaves are not what its history is written with.
+    r"""Run a file. Whatever role, encoding and prepared statements it leaves are not what its history is written with.
 
-    In a message of their own: the next one is already read in the encoding that they bring back.
+    What follows goes to the server together with what brings them back (`\;`). It is read before that takes effect, but
+    it is ASCII, which all encodings read alike.
     """
     clean = step.text.sql is not None and not PREPARES.search(step.text.sql)
     return (
         f"\\ir {staged_name(step)}\n\\unrestrict {token}\n"
-        "RESET SESSION AUTHORIZATION \\; RESET ROLE \\; RESET client_encoding;\n"
-        + ("" if clean else f"DEALLOCATE ALL;\n{_prepare(token, undo=step.undo)}")
+        "RESET SESSION AUTHORIZATION \\; RESET ROLE \\; RESET client_encoding \\;\n"
+        + ("" if clean else f"DEALLOCATE ALL \\;\n{_prepare(token, undo=step.undo)}")
     )
 
 
@@ -252,18 +253,17 @@ def _stop_at_fault(token: str) -> str:
     return f"\\if :_migrate_good\n\\else\n\\echo {token} :_migrate_fault\n\\q\n\\endif\n"
 
 
-def _values(step: Migration, token: str) -> str:
-    kept = (step.text.sql, step.down.sql if step.down else None)
-    plain = (step.version, step.name, step.text.checksum)
-    return ", ".join([*(f"'{text}'" for text in plain), *(_dollar_quoted(text, token) for text in kept)])
+def _values(step: Migration) -> str:
+    texts = (step.version, step.name, step.text.checksum, step.text.sql, step.down.sql if step.down else None)
+    return ", ".join("NULL" if text is None else _quoted(text) for text in texts)
 
 
-def _dollar_quoted(text: str | None, token: str) -> str:
-    """Quote so that neither psql's variables nor standard_conforming_strings change it; the token is in no file.
+def _quoted(text: str) -> str:
+    """Quote so that neither psql's variables nor a setting nor an encoding change it.
 
-    A tag begins with a letter: after `$` a digit would be a parameter.
+    JSON's escapes are those of PostgreSQL's escape strings, too (its manual, 4.1.2.2), and leave nothing but ASCII.
     """
-    return "NULL" if text is None else f"$m{token}${text}$m{token}$"
+    return "E'" + json.dumps(text)[1:-1].replace("'", "''") + "'"
 
 
 def _elapsed(start: str) -> str:
@@ -312,7 +312,7 @@ class Message(NamedTuple):
 
 
 class Marker(NamedTuple):
-    """A line of our driver: `START 001`, `DONE 001 12`, `BUSY`, ..."""
+    """A line of our driver: `START`, `DONE 001 12`, `BUSY`, ..."""
 
     word: str
     rest: tuple[str, ...]

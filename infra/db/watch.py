@@ -11,7 +11,7 @@ from infra.db.database import describe
 from infra.db.events import Doing, Finished, Said, Slow, Started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from infra.db.database import Database, Statement
     from infra.db.events import Event
@@ -37,11 +37,6 @@ class Run:
     blockers: tuple[str, ...] = ()
     exit_code: int = 0
     shown: int = 0
-    by_version: Mapping[str, Migration] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make the steps easy to find: each is asked for twice."""
-        self.by_version = {step.version: step for step in self.steps}
 
     @property
     def undoes(self) -> bool:
@@ -153,15 +148,22 @@ def follow(output: Iterator[tuple[str, str] | None], reader: psql.Reader, watch:
         yield from held
 
 
+def _begin(run: Run) -> Iterator[Event]:
+    """Note which file runs now: psql goes from one to the next without a word."""
+    run.running = run.steps[len(run.done)] if len(run.done) < len(run.steps) else None
+    if run.running:
+        run.shown, run.blockers = 0, ()
+        yield Started(run.running)
+
+
 def _note(item: psql.Marker | psql.Message | str, run: Run) -> Iterator[Event]:
     match item:
-        case psql.Marker("START", (version,)):
-            run.running, run.shown, run.blockers = run.by_version[version], 0, ()
-            yield Started(run.running)
+        case psql.Marker("START", ()):
+            yield from _begin(run)
         case psql.Marker("DONE", (version, duration)):
-            run.running = None
             run.done.append(version)
-            yield Finished(run.by_version[version], int(duration))
+            yield Finished(run.steps[len(run.done) - 1], int(duration))
+            yield from _begin(run)
         case psql.Marker(word, rest):
             run.ended = " ".join((word, *rest))
         case psql.Message():
