@@ -357,6 +357,14 @@ class Database:
         """Name the user's tables in schema public, the history and those of extensions left out."""
         return [name for (name,) in self.rows(TABLES, history.TABLE)]
 
+    def unrecorded(self) -> list[str]:
+        """Name the user's tables while nothing is in the history.
+
+        The tables are asked for first: a run that is at its first files at this moment records them with their tables.
+        """
+        tables = self.tables()
+        return [] if tables and self.history().rows else tables
+
     def holder(self) -> Backend | None:
         """Return who holds the lock of a run."""
         rows = self.rows(HOLDER)

@@ -241,7 +241,7 @@ class Doctor:
     def _history_check(self, connected: Database) -> Check:
         self._history = connected.history()
         if not self._history.rows:
-            plan.refuse_unrecorded(connected.tables())
+            plan.refuse_unrecorded(connected.unrecorded())
         count = len(self._history.rows)
         return check.ok(
             "history", f"ours, {count} row{'' if count == 1 else 's'}" if count else "empty, as no table is there"

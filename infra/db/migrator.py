@@ -164,7 +164,7 @@ class Migrator:
 
         def choose(state: State) -> Sequence[Migration]:
             if not state.history.rows:
-                plan.refuse_unrecorded(database.tables())
+                plan.refuse_unrecorded(database.unrecorded())
             return plan.steps(
                 state.entries, to=to, out_of_order=out_of_order, folder=self._folder, recorded=database.kept_sql
             )

@@ -135,7 +135,7 @@ class Session:
             connected = self.running()
             busy = connected.holder() is not None
             state = migrator.compare(connected.history(), busy=busy)
-            return state if state.history.rows else state._replace(unrecorded=connected.tables())
+            return state if state.history.rows else state._replace(unrecorded=connected.unrecorded())
         except errors.DatabaseMissing:
             if self.server.kind != "embedded":  # which makes it when it is needed
                 raise

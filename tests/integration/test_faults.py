@@ -45,6 +45,22 @@ def test_runs_at_once_apply_each_file_once(external: Project, runs: int) -> None
     assert no_run_is_left(external)
 
 
+def test_a_run_that_sees_the_first_tables_of_another_one_does_not_take_them_for_somebody_elses(
+    external: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    external.write("001_one.sql", "CREATE TABLE one ();")
+    with contextlib.closing(session_of(external)) as session:
+        connected = session.running()
+        tables = connected.tables
+
+        def later() -> list[str]:
+            assert external.invoke("migrate").code == 0
+            return tables()
+
+        monkeypatch.setattr(connected, "tables", later)
+        assert [row.version for row in session.migrator().migrate(connected)] == ["001"]
+
+
 def test_a_run_that_waits_says_for_whom_and_gives_up_in_time(external: Project) -> None:
     external.write("001_one.sql", "CREATE TABLE one (i int);")
     with external.connect(application_name="somebody") as other:

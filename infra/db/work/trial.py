@@ -66,7 +66,7 @@ def _rehearsed(session: Session, *, to: str | None, data: bool) -> tuple[finding
         with connected.run_lock(session.waiting):
             state = migrator.compare(connected.history())
             if not state.history.rows:
-                plan.refuse_unrecorded(connected.tables())
+                plan.refuse_unrecorded(connected.unrecorded())
             steps = plan.steps(state.entries, to=to, folder=session.migrations, recorded=connected.kept_sql)
             if not steps:
                 return replace(findings.NOTHING, data=data), ""
