@@ -7,5 +7,5 @@ Imports point one way, and `tests/test_architecture.py` holds them to it:
            <- console <- session <- work <- tasks.py
 
 Values do not change once they are made. Those that every task loads are NamedTuples, because defining a dataclass takes
-five times as long, which added up to a twentieth of a run that finds nothing to do.
+five times as long, which added up to a twentieth of a run that finds nothing to do; what hides a secret is a dataclass.
 """

@@ -32,8 +32,8 @@ COLUMNS = ("version", "name", "status", "checksum", "sql", "down_sql", "applied_
 # shows; hashing them alone costs a fifth of hashing what the columns say, which counts where there are many rows. A
 # xid becomes a number by its distance from the first one, 3 (casting it by way of text takes as long as all the rest):
 # both ages are counted from one and the same transaction, and each of them may wrap at 32 bits.
-NUMBER = "(age('3'::xid)::bigint - age(xmin)) & 4294967295"
-ROW_HASH = f"hashtidextended(ctid, {NUMBER})"
+XMIN = "(age('3'::xid)::bigint - age(xmin)) & 4294967295"
+ROW_HASH = f"hashtidextended(ctid, {XMIN})"
 DIGEST = f"(SELECT coalesce(bit_xor({ROW_HASH}), 0) FROM {TABLE})"
 
 READ = (

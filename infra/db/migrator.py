@@ -324,8 +324,8 @@ class Migrator:
             self._wait_for_connection(database, run, tries, deadline)
             return
         with outcome.answering(run):
-            rows = self._history_now(database)
-            # A commit may have succeeded although psql did not live to say so.
+            # A commit may have succeeded although psql did not live to say so. Where no file runs, only this tells.
+            rows = self._history_now(database) if run.running else self._read(database, deadline).rows
             is_complete = rows is not None and run.settle(rows)
             left = self._settle(database, run)
         if is_complete:

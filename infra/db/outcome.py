@@ -69,9 +69,12 @@ def answering(run: Run) -> Iterator[None]:
     try:
         yield
     except errors.ServerLost as error:
-        state = "undone" if run.undoes else "applied"
-        unsure = f"\nWhether {_span(run.done)} stayed {state} shows when the server is back." if run.done else ""
-        raise errors.ServerLost(error.where.strip(), f"{consequence(run, sure=False)}{unsure}") from None
+        parts = [consequence(run, sure=False)]
+        if run.done and not (run.single and run.running):
+            stayed = f"{_span(run.done)} stayed {'undone' if run.undoes else 'applied'}"
+            unsure = "all of it was applied" if run.single else stayed
+            parts.append(f"Whether {unsure} shows when the server is back.")
+        raise errors.ServerLost(error.where.strip(), "\n".join(part for part in parts if part)) from None
 
 
 def consequence(run: Run, *, sure: bool = True) -> str:
@@ -84,7 +87,7 @@ def consequence(run: Run, *, sure: bool = True) -> str:
         parts.append(
             f"{run.running.version} ran without a transaction: what it had done stays, and it is marked failed."
         )
-    elif run.single:
+    elif run.single and (sure or run.running):
         parts.append("All of it was rolled back; nothing of this run was applied.")
     elif run.running and run.undoes:
         parts.append(f"Its down script was rolled back, so {run.running.version} is still applied.")

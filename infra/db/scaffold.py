@@ -154,13 +154,15 @@ def applied(file: Path, rows: Sequence[Applied]) -> str:
 
     """
     named = _named(file.name)
-    for row in rows:
-        if not named or row.number != int(named["version"]):
-            continue
-        is_renamed = row.checksum == checksum(file) and not file.with_name(f"{row.label}.sql").exists()
-        if row.name == named["name"] or is_renamed:
-            return row.since
+    if named:
+        for row in rows:
+            if row.number == int(named["version"]) and (row.name == named["name"] or _was(row, file)):
+                return row.since
     return ""
+
+
+def _was(row: Applied, file: Path) -> bool:
+    return row.checksum == checksum(file) and not file.with_name(f"{row.label}.sql").exists()
 
 
 def _named(name: str) -> re.Match[str] | None:

@@ -31,7 +31,7 @@ def test_what_the_server_is_is_asked_once_and_anew_only_of_a_new_connection(exte
 def test_a_transaction_has_the_same_number_in_the_digest_wherever_the_counter_stands(
     external: Project, xid: int
 ) -> None:
-    number = history.NUMBER.replace("xmin", f"'{xid}'::xid")
+    number = history.XMIN.replace("xmin", f"'{xid}'::xid")
     with contextlib.closing(session_of(external)) as session:
         rows = session.running().rows
         assert rows(f"SELECT {number}") == [(xid - 3,)]

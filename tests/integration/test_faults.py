@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from infra.db import psql
+from infra.db import errors, psql
 from infra.db.migrator import Migrator
 from infra.db.servers.process import Recorded, outcome
 from tests.patience import PATIENCE, finish, no_run_is_left, read_until, sleeping, until
@@ -250,6 +250,32 @@ def test_a_commit_of_which_psql_heard_no_more_counts(external: Project, *, singl
         rows = migrator.migrate(session.running(), single=single)
     assert [row.version for row in rows] == ["001", "002"]
     assert cut.times == 1
+
+
+@pytest.mark.parametrize(
+    ("last_word", "consequence"),
+    [
+        (" END", "Whether all of it was applied shows when the server is back."),
+        (" DONE 002", "All of it was rolled back; nothing of this run was applied."),
+    ],
+)
+def test_of_a_single_run_only_a_commit_that_was_sent_may_have_been_made_when_the_server_is_gone(
+    external: Project, monkeypatch: pytest.MonkeyPatch, last_word: str, consequence: str
+) -> None:
+    external.write("001_one.sql", "CREATE TABLE one ();")
+    external.write("002_two.sql", "CREATE TABLE two ();")
+
+    def gone() -> None:
+        raise errors.ServerLost("gone")
+
+    with contextlib.closing(session_of(external)) as session:
+        connected = session.running()
+        monkeypatch.setattr(connected, "revive", gone)
+        cut = cast("Programs", Cut(session.server, last_word))
+        migrator = Migrator(cut, session.settings, session.files(), lambda _: None)
+        with pytest.raises(errors.ServerLost) as caught:
+            migrator.migrate(connected, single=True)
+    assert caught.value.consequence == consequence
 
 
 def test_what_a_killed_run_left_in_the_container_is_swept_by_the_next_one(
